@@ -1,0 +1,1 @@
+"""Preprocessing with Apache Beam: the only importer of apache_beam."""

@@ -1,0 +1,188 @@
+"""From the log's target rows to serialized examples."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from tf_lift.config import Config
+from tf_lift.data.dataset_files import Dataset
+from tf_lift.data.dataset_info import SPLITS
+from tf_lift.data.examples import ExampleSpec, build_example_spec
+from tf_lift.retrieval.posting_lists import NO_ROW
+from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID
+
+from .draw_negatives import NegativeSampler, Targets, pick_targets
+from .hashing import draw
+
+_EXAMPLE_ORDER = 200  # purpose of the draw that orders the examples of a file
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetRows:
+    """The rows that become examples: split number (1 train, 2 validation, 3 test) and row ids, and the counts of the others."""
+
+    rows: np.ndarray
+    splits: np.ndarray
+    counts: dict[str, int]
+
+
+def find_target_rows(dataset: Dataset) -> TargetRows:
+    """Picks the targets of every split.
+
+    Returns:
+        The targets in the order of rows. Its counts say where every row of the log is: `pool_window`, and for each split
+        `<split>_window`, of which `<split>_targets`, `<split>_not_sampled` and `<split>_new_item`.
+    """
+    config, log = dataset.config, dataset.log
+    splits = dataset.info.boundaries.split_of(log.time)
+    users = log.fields[:, config.schema.user_index]
+    order = np.arange(len(log)) - log.user_starts[users - FIRST_VALUE_ID]
+    counts = {"synthetic": int(log.synthetic.sum()), "pool_window": int(((splits == 0) & ~log.synthetic).sum())}
+    chosen = np.zeros(len(log), bool)
+    new_item = np.zeros(len(log), bool)
+    if config.negatives.protocol == "honest" and config.negatives.new_items == "drop":
+        item = config.schema.item_index
+        new_item = log.fields[:, item] >= dataset.info.vocabularies[item].num_ids_at(log.time)
+    for number, split in enumerate(SPLITS, start=1):
+        inside = splits == number
+        rate = config.split.test_rate if split == "test" else config.split.train_rate
+        sampled = inside & pick_targets(users, order, rate, config.data_seed)
+        chosen |= sampled & ~new_item
+        counts[f"{split}_window"] = int(inside.sum())
+        counts[f"{split}_not_sampled"] = int((inside & ~sampled).sum())
+        counts[f"{split}_new_item"] = int((sampled & new_item).sum())
+        counts[f"{split}_targets"] = int((sampled & ~new_item).sum())
+    rows = np.flatnonzero(chosen)
+    return TargetRows(rows, splits[rows], counts)
+
+
+class ExampleBuilder:
+    """Builds the slates of target rows: candidates, history, neighbours and match statistics."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        config: Config = dataset.config
+        self.spec: ExampleSpec = build_example_spec(config, len(dataset.info.statistic_sets))
+        self._user_indices = dataset.log.user_indices()
+        lists = dataset.posting_lists
+        self._rank_to_user = dataset.log.fields[lists.rank_to_row, config.schema.user_index]
+        self._sampler: NegativeSampler | None = None
+        if config.negatives.protocol != "none":
+            boundaries = dataset.info.boundaries
+            pool_until = boundaries.train_from if config.negatives.protocol == "rim" else boundaries.test_from
+            rolling_honest = config.split.mode == "rolling" and config.negatives.protocol == "honest"
+            item = config.schema.item_index
+            self._sampler = NegativeSampler(
+                dataset.log,
+                item,
+                dataset.info.vocabularies[item].first_times,
+                None if rolling_honest else pool_until,
+                config.negatives,
+                config.data_seed,
+            )
+
+    def build(self, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """The slates of target rows, with the names of `ExampleSpec.serialize`."""
+        fields, labels = self._candidates(rows)
+        num_targets, num_candidates, num_fields = fields.shape
+        times = self._dataset.log.time[rows]
+        flat_times = np.repeat(times, num_candidates)
+        flat = self._dataset.known_as_of(fields.reshape(-1, num_fields), flat_times)
+        looked_up = self.look_up(flat, flat_times)
+        history = self._dataset.log.positions_at(self._dataset.log.fields[rows, self._dataset.config.schema.user_index], times)
+        slates = {name: values.reshape(num_targets, num_candidates, -1) for name, values in looked_up.items()}
+        slates["fields"] = flat.reshape(fields.shape)
+        real = fields[:, :, self._dataset.config.schema.item_index] != PADDING_ID
+        for index in range(num_targets):
+            kept = {name: values[index][real[index]] for name, values in slates.items()}
+            yield kept | {
+                "time": times[index],
+                "row": rows[index],
+                "history_position": history[index],
+                "label": labels[index][real[index]],
+            }
+
+    def look_up(self, fields: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
+        """Neighbours and match statistics of candidates.
+
+        Args:
+            fields: int32 [n, M] ids as of the times.
+            times: int64 [n].
+
+        Returns:
+            `neighbour_rows`, `neighbour_num_future` int32 [n, K], `neighbour_scores` float32 [n, K], `match_counts`,
+            `match_positives` int32 [n, S'].
+        """
+        config = self._dataset.config
+        users = fields[:, config.schema.user_index]
+        found = self._dataset.posting_lists.nearest(fields, times, config.retrieval, users, self._rank_to_user)
+        real = found.rows != NO_ROW
+        rows = np.where(real, found.rows, 0).reshape(-1)
+        num_future = self._dataset.log.num_visible_future(
+            rows, self._user_indices[rows], np.repeat(times, config.retrieval.num_neighbours), config.retrieval.context_length
+        )
+        statistics = list(self._dataset.info.statistic_sets)
+        return {
+            "neighbour_rows": found.rows,
+            "neighbour_scores": found.scores,
+            "neighbour_num_future": np.where(real, num_future.reshape(real.shape), 0).astype(np.int32),
+            "match_counts": found.counts[:, statistics],
+            "match_positives": found.positives[:, statistics],
+        }
+
+    def _candidates(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int32 [n, C, M] fields and int64 [n, C] labels: the logged row first, then its negatives."""
+        dataset, schema = self._dataset, self._dataset.config.schema
+        own = dataset.log.fields[rows][:, None]
+        labels = dataset.positive[rows].astype(np.int64)[:, None]
+        if self._sampler is None:
+            return own, labels
+        users = dataset.log.fields[rows, schema.user_index]
+        order = rows - dataset.log.user_starts[users - FIRST_VALUE_ID]
+        items = self._sampler.draw(Targets(rows, users, dataset.log.fields[rows, schema.item_index], dataset.log.time[rows], order))
+        table = np.concatenate([np.zeros((FIRST_VALUE_ID, len(schema)), np.int32), dataset.info.entity_fields["item"]])
+        item_fields = list(schema.indices("item"))
+        negatives = np.repeat(own, items.shape[1], axis=1)
+        negatives[:, :, item_fields] = table[items][:, :, item_fields]
+        return np.concatenate([own, negatives], axis=1), np.concatenate([labels, np.zeros(items.shape, np.int64)], axis=1)
+
+
+def example_key(rows: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The file of each example, and its place in it: both drawn, so that a file read in order is shuffled already.
+
+    Args:
+        rows: int64 [n] target row ids.
+        config: the configuration.
+
+    Returns:
+        int64 [n] file numbers and uint64 [n] sort keys.
+    """
+    drawn = draw(config.data_seed, _EXAMPLE_ORDER, rows)
+    return (drawn % np.uint64(config.pipeline.example_shards)).astype(np.int64), drawn
+
+
+def find_windows(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Pretraining windows: each user's pool rows cut into pieces of at most L, counted from the newest.
+
+    Returns:
+        first row int64 [W] and number of rows int64 [W]; windows of one row are left out, as nothing precedes it.
+    """
+    log, length = dataset.log, dataset.config.retrieval.context_length
+    users = np.arange(log.num_users) + FIRST_VALUE_ID
+    ends = log.rows_before(users, np.full(len(users), dataset.info.boundaries.train_from))
+    firsts, counts = [], []
+    remaining = np.flatnonzero(ends > log.user_starts[:-1])
+    stops = ends[remaining]
+    while len(remaining):
+        first = np.maximum(stops - length, log.user_starts[remaining])
+        firsts.append(first)
+        counts.append(stops - first)
+        more = first > log.user_starts[remaining]
+        remaining, stops = remaining[more], first[more]
+    if not firsts:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    first, count = np.concatenate(firsts), np.concatenate(counts)
+    order = np.argsort(first)
+    first, count = first[order], count[order]
+    return first[count > 1], count[count > 1]

@@ -1,0 +1,150 @@
+"""Steps from files to batches of interactions with all their fields."""
+
+import collections
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from .interaction_batch import InteractionBatch, encode_column, join_attributes
+from .parse_interactions import ParsedInteractions, parse_attributes, parse_interactions
+from .parse_rows import Rejected
+from .pipeline_inputs import PipelineInputs
+from .read_source import RawChunk, read_chunks
+
+AttributeValues = dict[str, tuple[str, ...]]
+
+
+def read_log_chunks(file: tuple[int, str], inputs: PipelineInputs) -> Iterator[RawChunk]:
+    """Cuts a file of the log into chunks of lines."""
+    index, path = file
+    config = inputs.config
+    columns = {*inputs.columns.log.values(), config.source.time, config.behaviour.column} - {""}
+    return read_chunks(path, index, config.source, config.pipeline.rows_per_batch, columns)
+
+
+def read_attribute_chunks(file: tuple[int, str], inputs: PipelineInputs, table: int) -> Iterator[RawChunk]:
+    """Cuts a file of an attribute table into chunks of lines."""
+    index, path = file
+    return read_chunks(path, index, inputs.config.source.attributes[table], inputs.config.pipeline.rows_per_batch)
+
+
+def parse_attribute_chunk(chunk: RawChunk, inputs: PipelineInputs, table: int) -> tuple[tuple[int, int], AttributeValues, list[Rejected]]:
+    """A chunk's attribute rows by key, its place among the table's chunks, and the rows that could not be used."""
+    columns = inputs.columns.attributes[table]
+    parsed = parse_attributes(chunk, inputs.config.source.attributes[table], columns, inputs.config.schema)
+    rows = zip(*(parsed.fields[name].to_pylist() for name in columns), strict=True) if columns else ((),) * len(parsed.keys)
+    values: AttributeValues = {}
+    rejected = list(parsed.rejected)
+    for key, line, row in zip(parsed.keys.to_pylist(), parsed.lines.tolist(), rows, strict=True):
+        if values.setdefault(key, row) != row:
+            rejected.append(Rejected(chunk.path, line, "its key stands earlier in the table with other values", key))
+    return (chunk.file_index, chunk.first_line), values, rejected
+
+
+class JoinAttributeTables(beam.CombineFn):
+    """Joins the chunks of a table; of two rows with one key the earlier counts."""
+
+    def create_accumulator(self) -> list[Any]:
+        return []
+
+    def add_input(self, accumulator: list[Any], element: Any) -> list[Any]:
+        return [*accumulator, element]
+
+    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
+        return [element for accumulator in accumulators for element in accumulator]
+
+    def extract_output(self, accumulator: list[Any]) -> tuple[AttributeValues, list[Rejected]]:
+        table: AttributeValues = {}
+        rejected: list[Rejected] = []
+        for _, values, bad in sorted(accumulator, key=lambda element: element[0]):
+            table = {**values, **table}
+            rejected += bad
+        return table, rejected
+
+
+class ParseChunk(beam.DoFn):
+    """Parses a chunk of the log and joins the attribute tables, which come as side inputs."""
+
+    def __init__(self, inputs: PipelineInputs) -> None:
+        self._inputs = inputs
+        self._counters = {name: Metrics.counter("preprocess", name) for name in ("read", "kept", "rejected", "left_out")}
+
+    def process(self, chunk: RawChunk, *tables: tuple[AttributeValues, list[Rejected]]) -> Iterator[Any]:
+        parsed = parse_interactions(chunk, self._inputs.config, self._inputs.columns.log)
+        batch, lacking = join_batch(parsed, self._inputs, [table for table, _ in tables])
+        left_out = {**parsed.left_out, **lacking}
+        counts = {"read": parsed.num_read, "kept": len(batch.time), "rejected": len(parsed.rejected)}
+        for name, count in {**counts, "left_out": sum(left_out.values())}.items():
+            self._counters[name].inc(count)
+        yield beam.pvalue.TaggedOutput("counts", counts | {f"left_out: {reason}": count for reason, count in left_out.items()})
+        if parsed.rejected:
+            yield beam.pvalue.TaggedOutput("rejected", (chunk.path, parsed.rejected))
+        if len(batch.time):
+            yield batch
+
+
+def join_batch(
+    parsed: ParsedInteractions, inputs: PipelineInputs, tables: list[AttributeValues]
+) -> tuple[InteractionBatch, dict[str, int]]:
+    """Joins attributes to parsed interactions.
+
+    Returns:
+        The batch, and for each required table the number of rows left out because it lacks their entity.
+    """
+    schema = inputs.config.schema
+    encoded = {name: encode_column(values) for name, values in parsed.fields.items()}
+    kept = np.ones(len(parsed.time), bool)
+    left_out: dict[str, int] = collections.Counter()
+    for spec, columns, table in zip(inputs.config.source.attributes, inputs.columns.attributes, tables, strict=True):
+        key = schema.names[schema.user_index if spec.entity == "user" else schema.item_index]
+        keys, codes = encoded[key]
+        values, found = join_attributes(keys, table, len(columns))
+        for place, name in enumerate(columns):
+            encoded[name] = (tuple(row[place] for row in values), codes)
+        if spec.required:
+            missing = kept & ~found[codes] if len(keys) else np.zeros(len(kept), bool)
+            left_out[f"{key} not in {os.path.basename(spec.paths[0])}"] += int(missing.sum())
+            kept &= ~missing
+    batch = InteractionBatch(
+        tuple(encoded[name][0] for name in schema.names),
+        np.stack([encoded[name][1] for name in schema.names], axis=1)[kept],
+        parsed.time[kept],
+        parsed.behaviour[kept],
+        np.full(int(kept.sum()), parsed.file_index, np.int32),
+        parsed.line[kept],
+    )
+    return batch, {reason: count for reason, count in left_out.items() if count}
+
+
+def write_rejected(file_and_rows: tuple[str, Iterable[list[Rejected]]], inputs: PipelineInputs) -> None:
+    """Writes the rejected rows of a file, by line: line, reason and the row itself, separated by tabs."""
+    path, parts = file_and_rows
+    rows = sorted((row for part in parts for row in part), key=lambda row: row.line)
+    place = inputs.log_paths.index(path) if path in inputs.log_paths else len(inputs.log_paths)
+    target = inputs.dataset_dir / "rejected" / f"{place:05d}-{os.path.basename(path)}.tsv"
+    lines = [f"{row.line}\t{_one_line(row.reason)}\t{_one_line(row.text)}\n" for row in rows]
+    target.write_text("".join(lines), encoding="utf-8")
+
+
+def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs) -> Mapping[str, int]:
+    """Stops a run whose input is mostly unreadable.
+
+    Raises:
+        ValueError: more rows than `source.max_rejected_share` were rejected.
+    """
+    rejected, read = counts.get("rejected", 0), counts.get("read", 0)
+    if rejected > inputs.config.source.max_rejected_share * read:
+        raise ValueError(
+            f"At most {inputs.config.source.max_rejected_share:.1%} of the rows may be rejected (source.max_rejected_share). Received: "
+            f"{rejected:,} of {read:,}. Their lines and reasons are in {inputs.dataset_dir / 'rejected'}; mend the file or the "
+            "[source] section."
+        )
+    return counts
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")

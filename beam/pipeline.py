@@ -1,0 +1,149 @@
+"""The preprocessing pipeline: one for any runner and all splits.
+
+    log -> parse and join -> vocabularies and split -> interaction log -> posting lists -> examples
+
+Elements are batches, never rows. Where a step needs all of an earlier one (ids need every value, neighbours need every posting
+list), it takes that step's result as a side input. What a step writes depends on the data and the configuration alone, never
+on workers or bundles: groups are sorted by what identifies a row before they are written.
+"""
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+
+from . import example_steps, log_steps, parse_steps
+from .pipeline_inputs import AddCounts, PipelineInputs, write_facts
+
+
+class ParseInteractions(beam.PTransform):
+    """Reads, checks and joins: `InteractionBatch` elements under `batches`, rejected rows and counts beside them."""
+
+    def __init__(self, inputs: PipelineInputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def expand(self, root: beam.Pipeline) -> beam.pvalue.DoOutputsTuple:
+        inputs = self._inputs
+        tables = [
+            root
+            | f"ListAttributes{index}" >> beam.Create(list(enumerate(paths)), reshuffle=False)
+            | f"ReadAttributes{index}" >> beam.FlatMap(parse_steps.read_attribute_chunks, inputs, index)
+            | f"ParseAttributes{index}" >> beam.Map(parse_steps.parse_attribute_chunk, inputs, index)
+            for index, paths in enumerate(inputs.attribute_paths)
+        ]
+        joined = [
+            table | f"JoinAttributes{index}" >> beam.CombineGlobally(parse_steps.JoinAttributeTables())
+            for index, table in enumerate(tables)
+        ]
+        return (
+            root
+            | "ListFiles" >> beam.Create(list(enumerate(inputs.log_paths)), reshuffle=False)
+            | "ReadChunks" >> beam.FlatMap(parse_steps.read_log_chunks, inputs)
+            | "SpreadChunks" >> beam.Reshuffle()
+            | "ParseChunks"
+            >> beam.ParDo(parse_steps.ParseChunk(inputs), *[AsSingleton(table) for table in joined]).with_outputs(
+                "rejected", "counts", main="batches"
+            )
+        )
+
+
+class BuildVocabularies(beam.PTransform):
+    """Batches to `(field, Vocabulary)`, ids in order of first appearance."""
+
+    def __init__(self, inputs: PipelineInputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        return (
+            batches
+            | "FindFirstSeen" >> beam.FlatMap(log_steps.find_all_first_seen)
+            | "JoinFirstSeen" >> beam.CombinePerKey(log_steps.JoinFirstSeen())
+            | "WriteVocabulary" >> beam.Map(log_steps.write_vocabulary, self._inputs)
+        )
+
+
+class BuildLog(beam.PTransform):
+    """Batches to the shards of the interaction log, one user's rows in one shard."""
+
+    def __init__(self, inputs: PipelineInputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def expand(self, encoded_and_boundaries: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        encoded, boundaries = encoded_and_boundaries
+        entities = (
+            encoded
+            | "FindEntities" >> beam.FlatMap(log_steps.find_entities, self._inputs)
+            | "GroupEntities" >> beam.GroupByKey()
+            | "WriteEntities" >> beam.Map(log_steps.write_entities, self._inputs)
+        )
+        return (
+            encoded
+            | "SplitByUser" >> beam.FlatMap(log_steps.split_encoded, self._inputs, AsDict(entities))
+            | "GroupByUserShard" >> beam.GroupByKey()
+            | "WriteLogShard" >> beam.Map(log_steps.write_log_shard, self._inputs, AsSingleton(boundaries), AsDict(entities))
+            | "JoinLogCounts" >> beam.CombineGlobally(AddCounts())
+            | "WriteLogFacts" >> beam.Map(write_facts, self._inputs, "log")
+        )
+
+
+class BuildExamples(beam.PTransform):
+    """The finished log to posting lists, windows and examples."""
+
+    def __init__(self, inputs: PipelineInputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def expand(self, log_and_boundaries: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        log, boundaries = log_and_boundaries
+        inputs, root = self._inputs, log.pipeline
+        start = root | "StartIndex" >> beam.Create([None], reshuffle=False)
+        sets = (
+            start
+            | "ListMatchSets" >> beam.FlatMap(example_steps.list_match_sets, inputs, AsSingleton(boundaries), AsSingleton(log))
+            | "SpreadMatchSets" >> beam.Reshuffle()
+            | "WritePostingLists" >> beam.Map(example_steps.write_posting_lists, inputs, AsSingleton(boundaries))
+            | "JoinPostingCounts" >> beam.CombineGlobally(AddCounts())
+            | "WritePostingFacts" >> beam.Map(write_facts, inputs, "posting_lists")
+        )
+        start | "WriteWindows" >> beam.Map(example_steps.write_windows, inputs, AsSingleton(boundaries), AsSingleton(log))
+        return (
+            start
+            | "ListTargets" >> beam.FlatMap(example_steps.list_target_batches, inputs, AsSingleton(boundaries), AsSingleton(sets))
+            | "SpreadTargets" >> beam.Reshuffle()
+            | "BuildSlates" >> beam.FlatMap(example_steps.build_slates, inputs, AsSingleton(boundaries))
+            | "GroupByFile" >> beam.GroupByKey()
+            | "WriteExamples" >> beam.Map(example_steps.write_examples, inputs)
+            | "JoinExampleCounts" >> beam.CombineGlobally(AddCounts())
+            | "WriteExampleFacts" >> beam.Map(write_facts, inputs, "examples")
+        )
+
+
+def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
+    """Adds every step to a pipeline. The folder then holds the data set, and the steps' counts under `facts/`."""
+    parsed = root | "ParseInteractions" >> ParseInteractions(inputs)
+    (
+        parsed.rejected
+        | "GroupRejected" >> beam.GroupByKey()
+        | "WriteRejected" >> beam.Map(parse_steps.write_rejected, inputs)
+    )
+    read = (
+        parsed.counts
+        | "JoinReadCounts" >> beam.CombineGlobally(AddCounts())
+        | "WriteReadFacts" >> beam.Map(write_facts, inputs, "read")
+        | "CheckRejected" >> beam.Map(parse_steps.check_rejected, inputs)
+    )
+    boundaries = (
+        parsed.batches
+        | "CountTimes" >> beam.Map(log_steps.count_batch_times)
+        | "JoinTimes" >> beam.CombineGlobally(log_steps.JoinTimes())
+        | "FindBoundaries" >> beam.Map(log_steps.write_boundaries, inputs, AsSingleton(read))
+    )
+    vocabularies = parsed.batches | "BuildVocabularies" >> BuildVocabularies(inputs)
+    encoded = parsed.batches | "EncodeBatches" >> beam.Map(
+        log_steps.encode_with, inputs, AsIter(vocabularies)
+    )
+    log = (encoded, boundaries) | "BuildLog" >> BuildLog(inputs)
+    (log, boundaries) | "BuildExamples" >> BuildExamples(inputs)
+
+

@@ -1,0 +1,209 @@
+"""Reads a TOML file into frozen dataclasses, and refuses what it does not know."""
+
+import dataclasses
+import datetime
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tf_lift.config import sections
+from tf_lift.schema import Field, Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One data set or experiment."""
+
+    name: str
+    """Name of the folder of the artefacts, and of the served model."""
+    source: sections.Source
+    """The interaction log's files."""
+    fields: tuple[Field, ...]
+    """The fields of an interaction."""
+    split: sections.Split = sections.Split()
+    """The global-time split."""
+    behaviour: sections.Behaviour = sections.Behaviour()
+    """What the user did with the item."""
+    negatives: sections.Negatives = sections.Negatives()
+    """Sampled negatives."""
+    retrieval: sections.Retrieval = sections.Retrieval()
+    """Neighbour search."""
+    pipeline: sections.Pipeline = sections.Pipeline()
+    """How preprocessing cuts its work."""
+    encoder: sections.Encoder = sections.Encoder()
+    """The encoder."""
+    pretraining: sections.Pretraining = sections.Pretraining()
+    """Pretraining of the encoder."""
+    predictor: sections.Predictor = sections.Predictor()
+    """The predictor."""
+    training: sections.Training = sections.Training()
+    """Training of the predictor."""
+    seed: int = 7
+    """Seed of every random choice."""
+    data_seed: int = 7
+    """Seed of preprocessing alone (negatives, sampled targets), so that training seeds share one data set."""
+    workspace: str = "workspace"
+    """Folder of all artefacts; `<workspace>/<name>/` holds this configuration's."""
+
+    def __post_init__(self) -> None:
+        Schema(self.fields)
+        if self.behaviour.kind == "positive_only" and self.negatives.protocol == "none":
+            raise ValueError(
+                "A log of positives only needs sampled negatives. Received: behaviour.kind = 'positive_only' with "
+                "negatives.protocol = 'none'. Set negatives.protocol to 'honest' or 'rim', or name a behaviour column."
+            )
+        if self.behaviour.kind != "positive_only" and self.negatives.protocol != "none":
+            raise ValueError(
+                "A log with its own labels needs no sampled negatives. Received: behaviour.kind = "
+                f"{self.behaviour.kind!r} with negatives.protocol = {self.negatives.protocol!r}. Set one of the two."
+            )
+        if self.pretraining.targets == "queries" and self.encoder.kind == "bidirectional" and self.pretraining.enabled:
+            raise ValueError(
+                "A bidirectional encoder sees every label of the window, so its loss must be read at masked rows. Received: "
+                "pretraining.targets = 'queries'. Set it to 'masked'."
+            )
+
+    @property
+    def schema(self) -> Schema:
+        """The fields as one object."""
+        return Schema(self.fields)
+
+    def section_hash(self, *names: str) -> str:
+        """Hash of some sections: what an artefact depends on and nothing else.
+
+        Args:
+            *names: attribute names of this class.
+
+        Returns:
+            16 hexadecimal digits.
+        """
+        content = {name: _plain(getattr(self, name)) for name in names}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads and checks a configuration.
+
+    Args:
+        path: a TOML file. Its key `base` may name another file, relative to it, whose tables it extends.
+        overrides: `section.key=value` strings; the value is TOML, or a string where it is not.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type, or values that do not fit together.
+    """
+    table = _read_toml(Path(path))
+    for override in overrides:
+        _apply_override(table, override)
+    config = _build(Config, table, "")
+    return typing.cast(Config, config)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        known = sorted(str(file) for file in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        raise ValueError(f"The configuration must be a TOML file. Received: {path}, which is not there. Found beside it: {known}.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"The configuration must be TOML. Received: {path}: {error}.") from error
+    if "base" in table:
+        return _merge(_read_toml(path.parent / table.pop("base")), table)
+    return table
+
+
+def _merge(base: dict[str, Any], extension: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in extension.items():
+        base[key] = _merge(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), dict) else value
+    return base
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ValueError(f"An override must read section.key=value. Received: {override!r}.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"An override must name a key of a section. Received: {override!r}; {parent!r} is not a section.")
+    table[last] = value
+
+
+def _build(cls: type, table: Any, where: str) -> Any:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"`{where}` must be a table. Received: {table!r}.")
+    hints = typing.get_type_hints(cls)
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            advice = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+            raise ValueError(f"Unknown key {key!r} in {f'[{where}]' if where else 'the configuration'}. {advice}")
+    missing = [
+        name
+        for name, field in known.items()
+        if name not in table and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{f'[{where}]' if where else 'The configuration'} must set {', '.join(missing)}. Received: {sorted(table)}.")
+    prefix = f"{where}." if where else ""
+    return cls(**{key: _convert(hints[key], value, prefix + key) for key, value in table.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, datetime.date):  # a time without quotes; a datetime is a date too
+        value = value.isoformat()
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value not in arguments:
+            near = difflib.get_close_matches(str(value), [str(argument) for argument in arguments], n=1)
+            raise ValueError(
+                f"`{where}` must be one of {', '.join(map(repr, arguments))}. Received: {value!r}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            if _is_scalar(argument, value):
+                return argument(value)
+        raise ValueError(f"`{where}` must be {' or '.join(argument.__name__ for argument in arguments)}. Received: {value!r}.")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"`{where}` must be a list. Received: {value!r}.")
+        return tuple(_convert(arguments[0], element, f"{where}[{index}]") for index, element in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"`{where}` must be a table. Received: {value!r}.")
+        return {str(key): _convert(arguments[1], element, f"{where}.{key}") for key, element in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    if not _is_scalar(hint, value):
+        raise ValueError(f"`{where}` must be {hint.__name__}. Received: {value!r}, a {type(value).__name__}.")
+    return hint(value)
+
+
+def _is_scalar(hint: Any, value: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples of them as JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, tuple | list):
+        return [_plain(element) for element in value]
+    return value

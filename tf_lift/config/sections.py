@@ -1,0 +1,359 @@
+"""The sections of a configuration: frozen dataclasses, checked where they are built."""
+
+import dataclasses
+import datetime
+import difflib
+from typing import Literal
+
+_TIME_FORMATS = ("epoch_seconds", "epoch_milliseconds", "iso")
+
+
+def _check_range(section: str, name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"`{section}.{name}` must be from {low} to {high}. Received: {value}.")
+
+
+def _check_files(section: str, files: "AttributeTable | Source") -> None:
+    if not files.paths:
+        raise ValueError(f"`{section}.paths` must name at least one file. Received: an empty list.")
+    if not files.separator:
+        raise ValueError(f"`{section}.separator` must have at least one character. Received: ''.")
+    if len(files.quote) > 1:
+        raise ValueError(f"`{section}.quote` must be one character or empty. Received: {files.quote!r}.")
+    try:
+        is_line_based = "\n,".encode(files.encoding).endswith(b"\n,")
+    except LookupError:
+        is_line_based = False
+    if not is_line_based:
+        raise ValueError(
+            f"`{section}.encoding` must be a text encoding of Python that writes a line's end as one byte, such as 'utf-8' or "
+            f"'latin-1'. Received: {files.encoding!r}. Convert other files, such as with `iconv -t utf-8`."
+        )
+
+
+def _check_iso_time(section: str, name: str, text: str) -> None:
+    try:
+        datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"`{section}.{name}` must be ISO 8601, such as '2017-11-25T00:00:00Z'. Received: {text!r}.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class AttributeTable:
+    """A table with one row a user or an item, joined to the log."""
+
+    paths: tuple[str, ...]
+    """Files, as in `source.paths`."""
+    entity: Literal["user", "item"]
+    """What the table describes."""
+    key: str
+    """Column that holds the entity's identifier."""
+    format: Literal["delimited", "json_lines", "parquet"] = "delimited"
+    """File format."""
+    separator: str = ","
+    """Separator of delimited text, one character or more."""
+    columns: tuple[str, ...] = ()
+    """Column names of delimited text without a header line; empty: the first line is the header."""
+    encoding: str = "utf-8"
+    """Text encoding."""
+    quote: str = ""
+    """Quote character of delimited text; empty: quotes are ordinary characters."""
+    required: bool = False
+    """True: interactions of an entity without a row here are left out (and counted)."""
+
+    def __post_init__(self) -> None:
+        _check_files("source.attributes", self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The interaction log's files."""
+
+    paths: tuple[str, ...]
+    """Files or globs on any file system that Beam reads. `package:NAME/PATH` is a file inside an installed Python package."""
+    time: str = "time"
+    """Column that holds the time of the interaction."""
+    format: Literal["delimited", "json_lines", "parquet"] = "delimited"
+    """File format. Delimited text and JSON lines may be compressed: .gz .bz2 .xz .zst."""
+    separator: str = ","
+    """Separator of delimited text, one character or more."""
+    columns: tuple[str, ...] = ()
+    """Column names of delimited text without a header line; empty: the first line is the header."""
+    encoding: str = "utf-8"
+    """Text encoding."""
+    quote: str = ""
+    """Quote character of delimited text; empty: quotes are ordinary characters."""
+    time_format: str = "epoch_seconds"
+    """`epoch_seconds`, `epoch_milliseconds`, `iso` (ISO 8601; UTC where no zone is given) or a strptime pattern, in UTC."""
+    time_from: str = ""
+    """Interactions before this time (ISO 8601, UTC) are left out and counted; empty: none are."""
+    time_until: str = ""
+    """Interactions at or after this time (ISO 8601, UTC) are left out and counted; empty: none are."""
+    max_rejected_share: float = 0.01
+    """More rejected rows than this share of the input stop the run: a wrong separator should not end in an empty data set."""
+    attributes: tuple[AttributeTable, ...] = ()
+    """Attribute tables."""
+
+    def __post_init__(self) -> None:
+        _check_files("source", self)
+        if self.time_format not in _TIME_FORMATS and "%" not in self.time_format:
+            near = difflib.get_close_matches(self.time_format, _TIME_FORMATS, n=1)
+            raise ValueError(
+                f"`source.time_format` must be one of {', '.join(map(repr, _TIME_FORMATS))} or a strptime pattern with %. Received: "
+                f"{self.time_format!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+            )
+        for name in ("time_from", "time_until"):
+            if getattr(self, name):
+                _check_iso_time("source", name, getattr(self, name))
+        _check_range("source", "max_rejected_share", self.max_rejected_share, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """What the user did with the item: the label, and what pretraining masks (eq. 9)."""
+
+    kind: Literal["positive_only", "column", "threshold", "classes"] = "positive_only"
+    """Every row a positive; a 0/1 column; a threshold on a number; or a map from values to classes."""
+    column: str = ""
+    """Column of the log, for every kind but `positive_only`."""
+    threshold: float = 0.0
+    """`threshold`: the label is 1 where the number is at least this."""
+    classes: dict[str, int] = dataclasses.field(default_factory=dict)
+    """`classes`: the class of each value, from 0 without gaps."""
+    positive_classes: tuple[int, ...] = (1,)
+    """`classes`: the classes whose label is 1."""
+
+    def __post_init__(self) -> None:
+        if self.kind != "positive_only" and not self.column:
+            raise ValueError(f"`behaviour.column` must name a column when `behaviour.kind` is {self.kind!r}. Received: ''.")
+        if self.kind == "classes":
+            found = sorted(set(self.classes.values()))
+            if len(found) < 2 or found != list(range(len(found))):
+                raise ValueError(f"`behaviour.classes` must map to 0, 1, .. without gaps, two or more. Received: {self.classes}.")
+            strange = set(self.positive_classes) - set(found)
+            if strange or not self.positive_classes:
+                raise ValueError(
+                    f"`behaviour.positive_classes` must be among the classes {found}. Received: {self.positive_classes}."
+                )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of behaviours, without padding and mask."""
+        return len(set(self.classes.values())) if self.kind == "classes" else 2
+
+    def is_positive(self, behaviour: int) -> bool:
+        """Whether a behaviour's label is 1."""
+        return behaviour in self.positive_classes if self.kind == "classes" else behaviour == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The global-time split: pool, then train (its end is validation), then test."""
+
+    mode: Literal["static", "rolling"] = "rolling"
+    """`static`: the pool ends where train begins (the paper). `rolling`: every interaction is in the pool from its own time on."""
+    by: Literal["quantiles", "times"] = "quantiles"
+    """Whether the two boundaries are shares of the interactions or times."""
+    train_from: float | str = 0.6
+    """Where train begins: a share of the interactions, epoch seconds, or ISO 8601 in UTC."""
+    test_from: float | str = 0.8
+    """Where test begins, likewise."""
+    validation_share: float = 0.1
+    """Share of the train window's interactions, its end, that is validation."""
+    train_rate: float = 1.0
+    """Share of the train and validation windows' rows that become targets, drawn by a hash of the row."""
+    test_rate: float = 1.0
+    """Share of the test window's rows that become targets."""
+
+    def __post_init__(self) -> None:
+        if self.by == "quantiles":
+            if isinstance(self.train_from, str) or isinstance(self.test_from, str):
+                raise ValueError(
+                    "`split.train_from` and `split.test_from` must be shares when `split.by` is 'quantiles'. Received: "
+                    f"{self.train_from!r}, {self.test_from!r}. Set `by = \"times\"` for times."
+                )
+            if not 0.0 < self.train_from < self.test_from < 1.0:
+                raise ValueError(f"0 < train_from < test_from < 1 must hold. Received: {self.train_from}, {self.test_from}.")
+        _check_range("split", "validation_share", self.validation_share, 0.001, 0.9)
+        _check_range("split", "train_rate", self.train_rate, 0.0, 1.0)
+        _check_range("split", "test_rate", self.test_rate, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Negatives:
+    """Sampled negatives, for logs of positives only."""
+
+    protocol: Literal["none", "rim", "honest"] = "none"
+    """`none`: the log's own labels. `rim`: the paper's. `honest`: no item that the user had before the target's time."""
+    per_target: int = 100
+    """Negatives of one positive; a slate has 1 + per_target candidates."""
+    popularity_share: float = 0.0
+    """`honest`: share of the negatives drawn by popularity before the target's time; the rest are uniform."""
+    own_share: float = 0.1
+    """`rim`: share of the negatives drawn from the user's own pool rows."""
+    per_pool_row: int = 0
+    """`rim`: uniform negatives added to the log for every pool row."""
+    new_items: Literal["keep", "drop"] = "drop"
+    """`honest`: what happens to targets whose item nobody had before. As negatives are items seen before, such a target would be
+    the only new item of its slate, and newness alone would give it away; `drop` leaves it out of the targets (not of the pool)."""
+
+    def __post_init__(self) -> None:
+        _check_range("negatives", "per_target", self.per_target, 1, 10_000)
+        _check_range("negatives", "popularity_share", self.popularity_share, 0.0, 1.0)
+        _check_range("negatives", "own_share", self.own_share, 0.0, 1.0)
+        _check_range("negatives", "per_pool_row", self.per_pool_row, 0, 10)
+        if self.protocol != "rim" and self.per_pool_row:
+            raise ValueError(f"`negatives.per_pool_row` belongs to protocol 'rim'. Received: {self.per_pool_row} with {self.protocol!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """BM25 over categorical fields (eqs. 12 and 13)."""
+
+    num_neighbours: int = 10
+    """K, neighbours of a candidate."""
+    context_length: int = 20
+    """L, interactions of a history and of a future."""
+    idf: Literal["lucene", "paper"] = "lucene"
+    """`lucene`: ln(1 + (N - n + .5)/(n + .5)). `paper`: eq. 13, ln((N - n + .5)/(n + .5)), clamped at 0."""
+    min_future: int = 0
+    """Static mode: rows whose future holds at least this many interactions are preferred among equal scores."""
+    exclude_own_user: bool = False
+    """True: a target's neighbours are other users' rows."""
+
+    def __post_init__(self) -> None:
+        _check_range("retrieval", "num_neighbours", self.num_neighbours, 1, 1000)
+        _check_range("retrieval", "context_length", self.context_length, 1, 127)
+        _check_range("retrieval", "min_future", self.min_future, 0, self.context_length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """How preprocessing cuts its work. None of it changes with the number of workers, so that the output does not either."""
+
+    num_shards: int = 8
+    """Buckets of users, and of posting lists."""
+    example_shards: int = 4
+    """TFRecord files of each split."""
+    rows_per_batch: int = 65536
+    """Lines of an element while parsing."""
+    targets_per_batch: int = 512
+    """Targets of an element while examples are built."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_shards", "example_shards", "rows_per_batch", "targets_per_batch"):
+            _check_range("pipeline", name, getattr(self, name), 1, 1 << 24)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """E_omega, the encoder of histories and futures (eqs. 4 and 5)."""
+
+    kind: Literal["causal", "bidirectional", "gru"] = "causal"
+    """Transformer with or without a causal mask, or GRU (Table 4)."""
+    embedding_dim: int = 16
+    """w, width of one field's embedding."""
+    state_dim: int = 32
+    """v, width of a state."""
+    num_layers: int = 2
+    """Transformer blocks."""
+    num_heads: int = 2
+    """Attention heads."""
+    dropout_rate: float = 0.1
+    """Dropout inside the blocks."""
+    unknown_rate: float = 0.02
+    """Share of the ids that pretraining replaces by the unknown id, so that its embedding is trained."""
+
+    def __post_init__(self) -> None:
+        if self.state_dim % self.num_heads:
+            raise ValueError(
+                f"`encoder.state_dim` must be a multiple of `encoder.num_heads`. Received: {self.state_dim} and {self.num_heads}."
+            )
+        _check_range("encoder", "dropout_rate", self.dropout_rate, 0.0, 0.9)
+        _check_range("encoder", "unknown_rate", self.unknown_rate, 0.0, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """Pretraining by masking behaviours (eqs. 9 and 10)."""
+
+    enabled: bool = True
+    """False: the encoder keeps its initial weights (the paper's ablation)."""
+    targets: Literal["masked", "queries"] = "queries"
+    """`masked`: the loss is read at masked rows of the window (eq. 10). `queries`: at an appended (x, MSK) for every row, which
+    sees the rows strictly before its time, as the candidate-aware state does."""
+    mask_ratio: float = 0.6
+    """Share of the window's behaviours that are masked."""
+    negatives_per_row: int = 1
+    """`queries`, logs of positives only: items drawn for each row as queries with label 0."""
+    num_epochs: int = 10
+    """Most passes over the windows."""
+    batch_size: int = 128
+    """Windows of a step, over all replicas."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate at its peak."""
+    patience: int = 2
+    """Epochs without a better validation loss before stopping."""
+
+    def __post_init__(self) -> None:
+        _check_range("pretraining", "mask_ratio", self.mask_ratio, 0.0, 1.0)
+        _check_range("pretraining", "negatives_per_row", self.negatives_per_row, 0, 100)
+        if self.targets == "masked" and self.mask_ratio == 0.0:
+            raise ValueError("`pretraining.mask_ratio` must be above 0 when `targets` is 'masked'. Received: 0.0.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """F_theta (eqs. 14 to 18) and its departures from the paper, each a switch."""
+
+    contexts: Literal["both", "history", "future", "none"] = "both"
+    """Which contexts of the neighbours are read (Table 5)."""
+    own_history: bool = True
+    """True: the target user's history state h_t is read (eq. 17)."""
+    target_state: bool = True
+    """Departure: the candidate as the last, masked element of its own history, s_t, and the pretraining head's logit on it."""
+    raw_inputs: bool = True
+    """Departure: x_t, x_r and their products in eq. 17, beside the pairwise products of eq. 16."""
+    neighbour_label: bool = True
+    """Departure: the neighbours' labels as a value under the same attention (as RIM)."""
+    score_bias: bool = True
+    """Departure: BM25 scores are added to eq. 14's logits with a learnt weight."""
+    match_statistics: bool = True
+    """Departure: how many pool rows agree with the candidate on each match set, and their rate of positives, as of the target's time."""
+    joint: bool = False
+    """Departure: the encoder's weights are trained with the predictor (contexts still come from the datastore)."""
+    initial_embeddings: Literal["pretrained", "random"] = "pretrained"
+    """Where the predictor's embedding tables start."""
+    freeze_embeddings: bool = False
+    """True: they stay there."""
+    hidden_dims: tuple[int, ...] = (200, 80)
+    """Widths of the MLP of eq. 18."""
+    dropout_rate: float = 0.2
+    """Dropout inside the MLP."""
+
+    def __post_init__(self) -> None:
+        _check_range("predictor", "dropout_rate", self.dropout_rate, 0.0, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Training of the predictor, and what both trainings share."""
+
+    batch_size: int = 128
+    """Slates of a step, over all replicas."""
+    num_epochs: int = 10
+    """Most passes over the train examples."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate at its peak."""
+    l2: float = 1e-4
+    """Weight of the squared norm of the MLP's kernels in the loss."""
+    patience: int = 2
+    """Epochs without a better validation LogLoss before stopping."""
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
+    """tf.distribute strategy. `multi_worker` reads TF_CONFIG."""
+    num_logical_devices: int = 0
+    """Above 0: the CPU is split into this many logical devices, to run `mirrored` without GPUs."""
+
+    def __post_init__(self) -> None:
+        _check_range("training", "batch_size", self.batch_size, 1, 1 << 20)
+        _check_range("training", "num_logical_devices", self.num_logical_devices, 0, 64)

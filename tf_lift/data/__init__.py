@@ -1,0 +1,1 @@
+"""Examples, TFRecords and the tf.data input of training."""

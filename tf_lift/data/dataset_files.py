@@ -1,0 +1,81 @@
+"""Opens a data set that preprocessing wrote."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from tf_lift.config import Config
+from tf_lift.data.dataset_info import DatasetInfo, read_dataset_info, read_posting_lists
+from tf_lift.data.log_files import read_log
+from tf_lift.interactions import InteractionLog
+from tf_lift.retrieval.posting_lists import PostingLists
+from tf_lift.schema import UNKNOWN_ID
+from tf_lift.workspace import Workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set's folder, read as it is needed.
+
+    Attributes:
+        config: the configuration.
+        dataset_dir: the folder.
+        info: vocabularies, split and match sets.
+    """
+
+    config: Config
+    dataset_dir: Path
+    info: DatasetInfo
+
+    @functools.cached_property
+    def log(self) -> InteractionLog:
+        """The interaction log."""
+        return read_log(self.log_paths, len(self.config.schema))
+
+    @functools.cached_property
+    def posting_lists(self) -> PostingLists:
+        """The posting lists."""
+        return read_posting_lists(self.dataset_dir, self.info.match_sets, self.config.split.mode == "rolling")
+
+    @property
+    def log_paths(self) -> list[Path]:
+        """The log's shards, in the order of users."""
+        return sorted(self.dataset_dir.glob("interactions-*.tfrecord"))
+
+    def example_pattern(self, split: str) -> str:
+        """Glob of a split's TFRecords."""
+        return str(self.dataset_dir / "examples" / f"{split}-*.tfrecord")
+
+    @functools.cached_property
+    def positive(self) -> np.ndarray:
+        """bool [N], the label of each row of the log."""
+        behaviour = self.config.behaviour
+        table = np.array([behaviour.is_positive(value) for value in range(behaviour.num_classes)])
+        return table[self.log.behaviour]
+
+    def known_as_of(self, fields: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Ids as of a time: a value that had not appeared strictly before it becomes UNKNOWN_ID.
+
+        Args:
+            fields: int32 [n, M].
+            times: int64 [n].
+
+        Returns:
+            int32 [n, M].
+        """
+        known = np.stack([vocabulary.num_ids_at(times) for vocabulary in self.info.vocabularies], axis=1)
+        return np.where(fields < known, fields, UNKNOWN_ID).astype(np.int32)
+
+
+def open_dataset(workspace: Workspace) -> Dataset:
+    """Opens the data set of a configuration.
+
+    Raises:
+        ValueError: it is not there, or stale.
+    """
+    manifest = workspace.check_fresh("dataset")
+    return Dataset(
+        workspace.config, workspace.dataset_dir, read_dataset_info(workspace.dataset_dir, workspace.config, manifest)
+    )

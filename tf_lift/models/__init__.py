@@ -1,0 +1,1 @@
+"""The encoder, its pretraining, and the predictor."""

@@ -1,0 +1,1 @@
+"""Exact BM25 over categorical rows, as of any time (DESIGN.md section 4)."""

@@ -1,0 +1,133 @@
+"""Where every artefact lies, and the manifests that tell a whole one from a half-written or a stale one."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tf_lift.config import Config
+
+MANIFEST_NAME = "manifest.json"
+
+_DATASET_SECTIONS = ("source", "fields", "split", "behaviour", "negatives", "retrieval", "pipeline", "data_seed")
+_STAGE_SECTIONS = {
+    "dataset": _DATASET_SECTIONS,
+    "pretrain": ("encoder", "pretraining", "training", "seed"),
+    "encode": (),
+    "fit": ("encoder", "predictor", "training", "seed"),
+    "evaluate": (),
+    "export": (),
+}
+_STAGE_INPUTS = {
+    "dataset": (),
+    "pretrain": ("dataset",),
+    "encode": ("dataset", "pretrain"),
+    "fit": ("dataset", "encode"),
+    "evaluate": ("dataset", "fit"),
+    "export": ("dataset", "fit"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """The folder of one configuration.
+
+    Attributes:
+        config: the configuration.
+    """
+
+    config: Config
+
+    @property
+    def root(self) -> Path:
+        """`<workspace>/<name>`."""
+        return Path(self.config.workspace).expanduser() / self.config.name
+
+    @property
+    def dataset_dir(self) -> Path:
+        """What preprocessing writes."""
+        return self.root / "dataset"
+
+    @property
+    def run_dir(self) -> Path:
+        """What training writes."""
+        return self.root / "run"
+
+    @property
+    def models_dir(self) -> Path:
+        """The served model's base path; its folders are versions."""
+        return self.root / "models" / self.config.name
+
+    def stage_dir(self, stage: str) -> Path:
+        """Folder of a stage: `dataset`, or one of run/'s `pretrain`, `encode`, `fit` and `evaluate`."""
+        return self.dataset_dir if stage == "dataset" else self.run_dir / stage
+
+    def fingerprint(self, stage: str) -> str:
+        """Hash of the sections that a stage reads, and of its inputs' manifests.
+
+        Raises:
+            ValueError: an input is missing or stale.
+        """
+        inputs = [self.check_fresh(name)["fingerprint"] for name in _STAGE_INPUTS[stage]]
+        own = self.config.section_hash(*_STAGE_SECTIONS[stage])
+        return hashlib.sha256("-".join([own, *inputs]).encode()).hexdigest()[:16]
+
+    def is_fresh(self, stage: str) -> bool:
+        """Whether a stage's artefact is there, whole, and made from the present configuration and inputs."""
+        manifest = self.read_manifest(stage)
+        return manifest is not None and manifest["fingerprint"] == self.fingerprint(stage)
+
+    def check_fresh(self, stage: str) -> dict[str, Any]:
+        """The manifest of a stage that another stage needs.
+
+        Raises:
+            ValueError: the artefact is not there, or was made with another configuration.
+        """
+        manifest = self.read_manifest(stage)
+        command = "beam.preprocess" if stage == "dataset" else f"tf_lift.train --stages {stage}"
+        if manifest is None:
+            raise ValueError(
+                f"The artefact of stage {stage!r} must be there. Received: no manifest in {self.stage_dir(stage)}. "
+                f"Run `python -m {command}` with this configuration first."
+            )
+        if manifest["fingerprint"] != self.fingerprint(stage):
+            raise ValueError(
+                f"The artefact of stage {stage!r} is stale: {self.stage_dir(stage)} was made with another configuration or other "
+                f"inputs. Received: fingerprint {manifest['fingerprint']}, now {self.fingerprint(stage)}. "
+                f"Run `python -m {command}` with this configuration again."
+            )
+        return manifest
+
+    def read_manifest(self, stage: str) -> dict[str, Any] | None:
+        """The manifest of a stage, or None."""
+        path = self.stage_dir(stage) / MANIFEST_NAME
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @contextlib.contextmanager
+    def writing(self, stage: str, manifest: dict[str, Any]) -> Iterator[Path]:
+        """A folder to write a stage's artefact in; it takes the stage's place, manifest and all, when the block ends well.
+
+        Args:
+            stage: the stage.
+            manifest: filled by the block; `stage` and `fingerprint` are added.
+        """
+        final = self.stage_dir(stage)
+        aside = final.with_name(final.name + ".partial")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": self.fingerprint(stage), **manifest})
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON aside and renames it into place."""
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(aside, path)
