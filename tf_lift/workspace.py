@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,34 @@ class Workspace:
         write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": self.fingerprint(stage), **manifest})
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
+
+    @contextlib.contextmanager
+    def training(
+        self, stage: str
+    ) -> Iterator[tuple[Path, Callable[[dict[str, Any]], contextlib.AbstractContextManager[Path]]]]:
+        """A folder for checkpoints that outlives a killed run, and what to call to write the stage's artefact.
+
+        Checkpoints of another configuration are removed first; all are when the artefact stands, but for the TensorBoard logs.
+
+        Args:
+            stage: the stage.
+        """
+        progress = self.run_dir / f"{stage}.progress"
+        stamp, fingerprint = progress / "fingerprint", self.fingerprint(stage)
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != fingerprint:
+            shutil.rmtree(progress, ignore_errors=True)
+            progress.mkdir(parents=True)
+            stamp.write_text(fingerprint, encoding="utf-8")
+
+        @contextlib.contextmanager
+        def finish(manifest: dict[str, Any]) -> Iterator[Path]:
+            with self.writing(stage, manifest) as folder:
+                yield folder
+                if (progress / "tensorboard").is_dir():
+                    shutil.move(progress / "tensorboard", folder / "tensorboard")
+            shutil.rmtree(progress, ignore_errors=True)
+
+        yield progress, finish
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

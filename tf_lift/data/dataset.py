@@ -1,0 +1,77 @@
+"""tf.data inputs of pretraining and of the predictor."""
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lift.data.examples import ExampleSpec
+
+_SHUFFLE_EXAMPLES = 20_000  # files are in drawn order already; this varies it between epochs
+
+
+def read_examples(pattern: str, spec: ExampleSpec, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+    """Batches of parsed examples.
+
+    Args:
+        pattern: glob of TFRecord files.
+        spec: the example's definition.
+        batch_size: slates of a batch, over all replicas.
+        shuffle_seed: None: file order; otherwise files and examples are shuffled by it.
+
+    Returns:
+        A data set of what `ExampleSpec.parse` returns.
+
+    Raises:
+        ValueError: no file matches.
+    """
+    files = sorted(tf.io.gfile.glob(pattern))
+    if not files:
+        raise ValueError(f"Examples must be there. Received: no file like {pattern}. Run `python -m beam.preprocess` first.")
+    # Every worker of a multi-worker strategy reads every file and keeps its share of the batches: few files must not mean few workers.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    names = tf.data.Dataset.from_tensor_slices(files)
+    if shuffle_seed is not None:
+        names = names.shuffle(len(files), seed=shuffle_seed)
+    records = names.interleave(
+        tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    if shuffle_seed is not None:
+        records = records.shuffle(_SHUFFLE_EXAMPLES, seed=shuffle_seed)
+    batches = records.batch(batch_size).map(spec.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def window_batches(
+    first_rows: np.ndarray,
+    num_rows: np.ndarray,
+    context_length: int,
+    noise_width: int,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+) -> tf.data.Dataset:
+    """Batches of pretraining windows with their random numbers, which depend on the window and the seed alone.
+
+    Args:
+        first_rows: int64 [W].
+        num_rows: int64 [W].
+        context_length: L.
+        noise_width: random numbers a row.
+        batch_size: windows of a batch, over all replicas.
+        seed: of the epoch.
+        shuffle: whether the order is drawn.
+
+    Returns:
+        A data set of `first_row`, `num_rows` int32 [B] and `noise` float32 [B, L, noise_width].
+    """
+
+    def add_noise(first_row: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        noise = tf.random.stateless_uniform([context_length, noise_width], seed=tf.stack([seed, first_row]))
+        return {"first_row": first_row, "num_rows": count, "noise": noise}
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    order = np.random.default_rng(seed).permutation(len(first_rows)) if shuffle else np.arange(len(first_rows))
+    windows = tf.data.Dataset.from_tensor_slices((first_rows[order].astype(np.int32), num_rows[order].astype(np.int32)))
+    noisy = windows.map(add_noise, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return noisy.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -1,0 +1,128 @@
+"""Stage `fit`: the predictor is trained on the train window, with the encoder frozen (eq. 8)."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lift.data.dataset import read_examples
+from tf_lift.data.dataset_files import Dataset, open_dataset
+from tf_lift.data.examples import ExampleSpec, build_example_spec
+from tf_lift.datastore import Datastore
+from tf_lift.encode import read_datastore
+from tf_lift.models.predictor import Predictor
+from tf_lift.pretrain import build_pretrainer, read_encoder
+from tf_lift.strategy import build_strategy
+from tf_lift.training_loop import Schedule, train_epochs
+from tf_lift.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = "weights"
+
+
+def run(workspace: Workspace) -> None:
+    """Trains the predictor and writes it, unless a fresh one is there.
+
+    Raises:
+        ValueError: the data set, the encoder or the datastore is missing or stale.
+    """
+    if workspace.is_fresh("fit"):
+        logger.info("fit: %s is up to date", workspace.stage_dir("fit"))
+        return
+    dataset = open_dataset(workspace)
+    config = workspace.config
+    spec = build_example_spec(config, len(dataset.info.statistic_sets))
+    strategy = build_strategy(config.training)
+    tf.keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        model = build_predictor(dataset, read_datastore(workspace, dataset), spec)
+        read_encoder_into(model, dataset, workspace.stage_dir("pretrain"))
+        model.compile(optimizer=tf.keras.optimizers.Adam(config.training.learning_rate))
+    size = config.training.batch_size
+    validation = read_examples(dataset.example_pattern("validation"), spec, size).cache()
+
+    def validate() -> dict[str, float]:
+        metrics = model.evaluate(validation, verbose=0, return_dict=True)
+        return {"loss": metrics["log_loss"], "auc": metrics["auc"]}
+
+    with workspace.training("fit") as (progress_dir, finish):
+        history = train_epochs(
+            "fit",
+            model,
+            lambda epoch: read_examples(dataset.example_pattern("train"), spec, size, config.seed * 1000 + epoch),
+            validate,
+            Schedule(config.training.num_epochs, config.training.patience),
+            progress_dir,
+        )
+        with finish({"epochs": len(history["loss"])}) as folder:
+            tf.train.Checkpoint(model=model).write(str(folder / _WEIGHTS))
+            (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+
+def build_predictor(dataset: Dataset, datastore: Datastore, spec: ExampleSpec) -> Predictor:
+    """Builds the predictor, with its variables.
+
+    Args:
+        dataset: the data set.
+        datastore: the log with its states.
+        spec: the examples' definition.
+    """
+    config = dataset.config
+    pretrainer = build_pretrainer(dataset, datastore)
+    model = Predictor(config, dataset.info, pretrainer.encoder, pretrainer.head, datastore, positive_rate(dataset))
+    model(spec.parse(tf.constant([_empty_example(spec)])))
+    return model
+
+
+def read_predictor(workspace: Workspace, dataset: Dataset, datastore: Datastore, spec: ExampleSpec) -> Predictor:
+    """The trained predictor.
+
+    Raises:
+        ValueError: it is missing or stale.
+    """
+    workspace.check_fresh("fit")
+    model = build_predictor(dataset, datastore, spec)
+    read_predictor_weights(model, workspace.stage_dir("fit"))
+    return model
+
+
+def read_predictor_weights(model: Predictor, folder: Path) -> None:
+    """Reads the weights that `run` wrote into a built model."""
+    tf.train.Checkpoint(model=model).read(str(folder / _WEIGHTS)).assert_existing_objects_matched()
+
+
+def read_encoder_into(model: Predictor, dataset: Dataset, folder: Path) -> None:
+    """Reads the pretrained encoder into a predictor, and starts the predictor's embeddings from its own if configured."""
+    pretrainer = build_pretrainer(dataset, model.datastore)
+    read_encoder(pretrainer, folder)
+    model.encoder.set_weights(pretrainer.encoder.get_weights())
+    model.head.set_weights(pretrainer.head.get_weights())
+    if dataset.config.predictor.initial_embeddings == "pretrained":
+        model.embedding.copy_known(pretrainer.encoder.embedding)
+
+
+def positive_rate(dataset: Dataset) -> float:
+    """The share of positives in the pool before train."""
+    return float(np.mean(dataset.positive[dataset.log.time < dataset.info.boundaries.train_from]))
+
+
+def _empty_example(spec: ExampleSpec) -> bytes:
+    """A slate of one unknown candidate without neighbours, to build variables with."""
+    shape = (1, spec.num_neighbours)
+    return spec.serialize(
+        {
+            "time": np.zeros(1, np.int64),
+            "row": np.zeros(1, np.int64),
+            "history_position": np.zeros(1, np.int64),
+            "fields": np.ones((1, len(spec.field_names)), np.int32),
+            "label": np.zeros(1, np.int64),
+            "neighbour_rows": np.full(shape, -1),
+            "neighbour_scores": np.zeros(shape),
+            "neighbour_num_future": np.zeros(shape, np.int32),
+            "match_counts": np.zeros((1, spec.num_statistics), np.int32),
+            "match_positives": np.zeros((1, spec.num_statistics), np.int32),
+        }
+    )

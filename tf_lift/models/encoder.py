@@ -1,0 +1,124 @@
+"""E_omega: from a user's rows to a state (eqs. 4 and 5)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_lift.config import Encoder as EncoderConfig
+from tf_lift.data.masking import masked_label
+from tf_lift.layers.causal_transformer import TransformerBlock
+from tf_lift.layers.interaction_embedding import InteractionEmbedding
+
+
+class EncoderStates(NamedTuple):
+    """States of an encoder.
+
+    Attributes:
+        rows: float32 [B, L, v], the state after each row.
+        queries: float32 [B, Q, v], the state of each query as the last, masked row of what it sees.
+    """
+
+    rows: tf.Tensor
+    queries: tf.Tensor
+
+
+class Encoder(tf.keras.Model):
+    """Encodes a history, and queries appended to it one at a time.
+
+    The input of a row is its fields' embeddings and its label's (eq. 9), projected to v. Rows stand at the left of their
+    window. A causal row sees the rows before it; a query sees the rows that its `visible` counts, and itself.
+
+    Differences from the paper: queries, for the candidate-aware state s_t = E(h_t, (x_t, MSK)).
+
+    Args:
+        config: the configuration's section.
+        num_ids: M numbers of ids to embed.
+        num_classes: behaviours.
+        context_length: L.
+    """
+
+    def __init__(self, config: EncoderConfig, num_ids: Sequence[int], num_classes: int, context_length: int) -> None:
+        super().__init__(name="encoder")
+        self.config = config
+        self.num_classes = num_classes
+        self.context_length = context_length
+        self.embedding = InteractionEmbedding(num_ids, config.embedding_dim, name="embedding")
+        self._label_embedding = tf.keras.layers.Embedding(num_classes + 2, config.embedding_dim, name="label_embedding")
+        self._project = tf.keras.layers.Dense(config.state_dim, name="project")
+        self._dropout = tf.keras.layers.Dropout(config.dropout_rate)
+        if config.kind == "gru":
+            self._cell = tf.keras.layers.GRUCell(config.state_dim, name="cell")
+            self._recurrence = tf.keras.layers.RNN(self._cell, return_sequences=True)
+        else:
+            self._positions = tf.keras.layers.Embedding(context_length + 1, config.state_dim, name="positions")
+            self._blocks = [
+                TransformerBlock(config.num_heads, config.state_dim, config.dropout_rate, name=f"block_{index}")
+                for index in range(config.num_layers)
+            ]
+            self._final_norm = tf.keras.layers.LayerNormalization(name="final_norm")
+
+    def call(
+        self,
+        fields: tf.Tensor,
+        labels: tf.Tensor,
+        mask: tf.Tensor,
+        query_fields: tf.Tensor,
+        visible: tf.Tensor,
+        training: bool | None = None,
+    ) -> EncoderStates:
+        """Encodes.
+
+        Args:
+            fields: int32 [B, L, M].
+            labels: int32 [B, L], from `label_ids`, or MSK where hidden.
+            mask: bool [B, L], True where a row is real; real rows stand at the left.
+            query_fields: int32 [B, Q, M].
+            visible: int32 [B, Q], how many rows each query sees.
+            training: whether dropout is on.
+        """
+        hidden = tf.fill(tf.shape(visible), masked_label(self.num_classes))
+        row_inputs = self._embed(fields, labels, training)
+        query_inputs = self._embed(query_fields, hidden, training)
+        if self.config.kind == "gru":
+            return self._run_recurrence(row_inputs, query_inputs, visible)
+        length = tf.shape(fields)[1]
+        places = tf.range(length)
+        row_sees = (places[None, :] != places[:, None]) if self.config.kind == "bidirectional" else (places[None, :] < places[:, None])
+        row_sees = row_sees[None] & mask[:, None, :]  # [B, L, L]
+        query_sees = places < visible[..., None]  # [B, Q, L]
+        row_places = tf.broadcast_to(places, tf.shape(labels))
+        inputs = tf.concat([row_inputs, query_inputs], axis=1)  # [B, L + Q, v]
+        inputs += self._positions(tf.concat([row_places, visible], axis=1))
+        sees = tf.concat([row_sees, query_sees], axis=1)
+        for block in self._blocks:
+            inputs = block(inputs, sees, training=training)
+        states = self._final_norm(inputs)
+        return EncoderStates(states[:, :length], states[:, length:])
+
+    def last_states(self, rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+        """The vector of each window, eq. 5: the state of its last real row, zeros for an empty window.
+
+        Args:
+            rows: float32 [B, L, v].
+            num_rows: int32 [B].
+
+        Returns:
+            float32 [B, v].
+        """
+        last = tf.gather(rows, tf.maximum(num_rows - 1, 0), batch_dims=1)
+        return tf.where(num_rows[:, None] > 0, last, 0.0)
+
+    def _embed(self, fields: tf.Tensor, labels: tf.Tensor, training: bool | None) -> tf.Tensor:
+        embedded = self.embedding(fields)
+        flat = tf.reshape(embedded, tf.concat([tf.shape(labels), [embedded.shape[-2] * embedded.shape[-1]]], 0))
+        joined = tf.concat([flat, self._label_embedding(labels)], axis=-1)
+        return self._dropout(self._project(joined), training=training)
+
+    def _run_recurrence(self, row_inputs: tf.Tensor, query_inputs: tf.Tensor, visible: tf.Tensor) -> EncoderStates:
+        rows = self._recurrence(row_inputs)
+        before = tf.gather(rows, tf.maximum(visible - 1, 0), batch_dims=1)
+        before = tf.where(visible[..., None] > 0, before, 0.0)  # [B, Q, v]
+        width = self.config.state_dim
+        queries, _ = self._cell(tf.reshape(query_inputs, [-1, width]), [tf.reshape(before, [-1, width])])
+        return EncoderStates(rows, tf.reshape(queries, tf.shape(before)))

@@ -1,0 +1,198 @@
+"""F_theta: from a candidate, its neighbours and their contexts to a probability (eqs. 14 to 18)."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from tf_lift.config import Config
+from tf_lift.data.dataset_info import DatasetInfo
+from tf_lift.data.masking import label_ids
+from tf_lift.datastore import Datastore, Window
+from tf_lift.layers.feature_interaction import FieldProducts
+from tf_lift.layers.interaction_embedding import InteractionEmbedding
+from tf_lift.layers.key_attention import KeyAttention
+from tf_lift.layers.match_statistics import MatchStatistics
+from tf_lift.models.encoder import Encoder
+from tf_lift.models.pretrainer import BehaviourHead
+
+
+class Prediction(NamedTuple):
+    """Answers for slates.
+
+    Attributes:
+        logits: float32 [B, C].
+        attention: float32 [B, C, K], alpha of eq. 14.
+    """
+
+    logits: tf.Tensor
+    attention: tf.Tensor
+
+
+class Predictor(tfrs.Model):
+    """Ranks the candidates of slates.
+
+    Differences from the paper, each a switch of the configuration's `[predictor]`: the candidate-aware state and the pretraining
+    head's logit as a residual; raw x_t and x_r and their products beside eq. 16; the neighbours' labels as a value; BM25
+    scores in the attention; match statistics; joint training of the encoder.
+
+    Args:
+        config: the configuration.
+        info: numbers of ids and match sets.
+        encoder: the pretrained encoder.
+        head: the pretraining head.
+        datastore: the log with its states.
+        prior: rate of positives of the pool, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        info: DatasetInfo,
+        encoder: Encoder,
+        head: BehaviourHead,
+        datastore: Datastore,
+        prior: float,
+    ) -> None:
+        super().__init__(name="predictor")
+        self.config = config
+        self.encoder, self.head = encoder, head
+        encoder.trainable = head.trainable = config.predictor.joint
+        self.datastore = datastore
+        switches = config.predictor
+        embedding_dim = config.encoder.embedding_dim
+        self.embedding = InteractionEmbedding(
+            info.num_train_ids, embedding_dim, name="embedding", trainable=not switches.freeze_embeddings
+        )
+        self._products = FieldProducts(name="field_products")
+        self._attention = KeyAttention(switches.score_bias, name="key_attention")
+        self._statistics = MatchStatistics(prior, name="match_statistics")
+        self._dense = [
+            tf.keras.layers.Dense(width, activation="relu", name=f"dense_{index}")
+            for index, width in enumerate(switches.hidden_dims)
+        ]
+        self._dropout = tf.keras.layers.Dropout(switches.dropout_rate)
+        self._logit = tf.keras.layers.Dense(1, name="logit")
+        behaviour = config.behaviour
+        self._is_positive = tf.constant([float(behaviour.is_positive(value)) for value in range(behaviour.num_classes)])
+        losses = tf.keras.losses
+        self.task = tfrs.tasks.Ranking(
+            loss=losses.BinaryCrossentropy(from_logits=True, reduction=losses.Reduction.SUM),
+            metrics=[
+                tf.keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
+                tf.keras.metrics.AUC(name="auc", from_logits=True),
+            ],
+        )
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> Prediction:
+        """Ranks.
+
+        Args:
+            inputs: what `ExampleSpec.parse` returns.
+            training: whether dropout is on.
+        """
+        return self.predict_slate(inputs, self.datastore.history(inputs["history_position"]), training)
+
+    def predict_slate(self, inputs: dict[str, tf.Tensor], history: Window, training: bool | None = None) -> Prediction:
+        """Ranks, given the rows of the users' histories.
+
+        Args:
+            inputs: what `ExampleSpec.parse` returns; `history_position` is not read.
+            history: each user's rows strictly before its time.
+            training: whether dropout is on.
+        """
+        switches = self.config.predictor
+        embedded = self.embedding(inputs["fields"])  # [B, C, M, w]
+        target = _flatten(embedded)
+        features = [self._products(embedded)]
+        neighbours, attention = self._read_neighbours(inputs, target)
+        features += neighbours
+        if switches.raw_inputs:
+            features.append(target)
+        if switches.match_statistics:
+            features.append(self._statistics(inputs["match_counts"], inputs["match_positives"]))
+        residual = tf.zeros_like(target[..., 0])
+        if switches.own_history or switches.target_state:
+            own, residual = self._read_history(inputs["fields"], history, residual, training)
+            features += own
+        hidden = tf.concat(features, axis=-1)
+        for dense in self._dense:
+            hidden = self._dropout(dense(hidden), training=training)
+        return Prediction(self._logit(hidden)[..., 0] + residual, attention)
+
+    def _read_neighbours(self, inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Features of the neighbours and their contexts, [B, C, ..] each, and the attention that weighs them."""
+        switches = self.config.predictor
+        rows = inputs["neighbour_rows"]
+        mask = rows >= 0
+        known = tf.maximum(rows, 0)
+        embedded = self.embedding(tf.gather(self.datastore.fields, known))  # [B, C, K, M, w]
+        attention = self._attention(target, _flatten(embedded), inputs["neighbour_scores"], mask)
+        mixed = tf.einsum("bck,bckmw->bcmw", attention, embedded)  # x_r
+        features = [self._products(mixed)]
+        if switches.raw_inputs:
+            features += [_flatten(mixed), _flatten(mixed) * target]
+        if switches.contexts in ("both", "history"):
+            features.append(tf.einsum("bck,bckv->bcv", attention, self.datastore.states_before(rows)))
+        if switches.contexts in ("both", "future"):
+            after = self.datastore.states_after(rows, inputs["neighbour_num_future"])
+            features.append(tf.einsum("bck,bckv->bcv", attention, after))
+        if switches.neighbour_label:
+            labels = tf.gather(self._is_positive, tf.gather(self.datastore.behaviours, known))
+            weighed = tf.reduce_sum(attention * labels, axis=-1, keepdims=True)
+            features += [weighed, tf.reduce_mean(tf.cast(mask, tf.float32), axis=-1, keepdims=True)]
+        return features, attention
+
+    def _read_history(
+        self, fields: tf.Tensor, history: Window, residual: tf.Tensor, training: bool | None
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """h_t and s_t, [B, C, v] each, and the head's logit on s_t, [B, C]."""
+        switches = self.config.predictor
+        num_candidates = tf.shape(fields)[1]
+        visible = tf.tile(history.num_rows[:, None], [1, num_candidates])
+        labels = label_ids(history.behaviours, history.mask)
+        is_training = bool(training) and switches.joint
+        states = self.encoder(history.fields, labels, history.mask, fields, visible, training=is_training)
+        features = []
+        if switches.own_history:
+            last = self.encoder.last_states(states.rows, history.num_rows)
+            features.append(tf.tile(last[:, None], [1, num_candidates, 1]))
+        if switches.target_state:
+            features.append(states.queries)
+            residual = self._positive_logit(self.head(states.queries))
+        return features, residual
+
+    def _positive_logit(self, logits: tf.Tensor) -> tf.Tensor:
+        """The log-odds that a behaviour's label is 1, [B, C], from the head's logits."""
+        if logits.shape[-1] == 1:
+            return logits[..., 0]
+        positive = tf.cast(self._is_positive, tf.bool)
+        return tf.reduce_logsumexp(tf.boolean_mask(logits, positive, axis=2), axis=-1) - tf.reduce_logsumexp(
+            tf.boolean_mask(logits, ~positive, axis=2), axis=-1
+        )
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Eq. 18's loss: mean over a slate's candidates, summed over slates and divided by the global batch size; and L2.
+
+        Replicas' losses add up to that of one device.
+        """
+        prediction = self(inputs, training=training)
+        weights = tf.cast(inputs["mask"], tf.float32)
+        per_slate = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
+        loss = self.task(
+            labels=inputs["label"][..., None],
+            predictions=prediction.logits[..., None],
+            sample_weight=per_slate / float(self.config.training.batch_size),
+            training=training,
+        )
+        if training and self.config.training.l2:
+            kernels = [layer.kernel for layer in [*self._dense, self._logit]]
+            penalty = tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+            loss += self.config.training.l2 * penalty / tf.distribute.get_strategy().num_replicas_in_sync
+        return loss
+
+
+def _flatten(embedded: tf.Tensor) -> tf.Tensor:
+    """[.., M, w] to [.., M w]."""
+    shape = tf.shape(embedded)
+    return tf.reshape(embedded, tf.concat([shape[:-2], [embedded.shape[-2] * embedded.shape[-1]]], 0))

@@ -1,0 +1,135 @@
+"""Pretraining of the encoder by masking behaviours (eqs. 9 and 10)."""
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from tf_lift.config import Config
+from tf_lift.data.masking import choose_masked, label_ids, masked_label, rows_strictly_before
+from tf_lift.datastore import Datastore, Window
+from tf_lift.models.encoder import Encoder
+
+
+class BehaviourHead(tf.keras.layers.Layer):
+    """The MLP that reads a behaviour off a state, eq. 10: logits, one for two behaviours, else one a class.
+
+    Args:
+        state_dim: v.
+        num_classes: behaviours.
+    """
+
+    def __init__(self, state_dim: int, num_classes: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.state_dim, self.num_classes = state_dim, num_classes
+        self._hidden = tf.keras.layers.Dense(state_dim, activation="relu", name="hidden")
+        self._logits = tf.keras.layers.Dense(1 if num_classes == 2 else num_classes, name="logits")
+
+    def call(self, states: tf.Tensor) -> tf.Tensor:
+        """Logits, float32 [.., 1] or [.., classes], of states float32 [.., v]."""
+        return self._logits(self._hidden(states))
+
+    def get_config(self) -> dict[str, object]:
+        """Arguments of the constructor."""
+        return {**super().get_config(), "state_dim": self.state_dim, "num_classes": self.num_classes}
+
+
+class Pretrainer(tfrs.Model):
+    """Learns to tell a hidden behaviour from what its user did before.
+
+    `targets = "masked"` is eq. 10: the labels of some rows of a window are replaced by MSK, and the loss is read at their states.
+    `targets = "queries"` reads it at (x, MSK) appended to the rows strictly before x, which is what the predictor asks: for every
+    row of the window, and for `negatives_per_row` items drawn at random in a log of positives only.
+
+    Args:
+        encoder: the encoder.
+        config: the configuration.
+        datastore: the log, without states.
+        item_table: int32 [I + 2, M] fields of each item id; needed to draw negatives.
+        popular_items: int32 [R] item ids of pool rows, to draw negatives by popularity.
+    """
+
+    def __init__(
+        self, encoder: Encoder, config: Config, datastore: Datastore, item_table: tf.Tensor, popular_items: tf.Tensor
+    ) -> None:
+        super().__init__(name="pretrainer")
+        self.encoder = encoder
+        self.head = BehaviourHead(config.encoder.state_dim, config.behaviour.num_classes, name="behaviour_head")
+        self.config = config
+        self._datastore = datastore
+        self._item_table = item_table
+        self._popular_items = popular_items
+        self._num_classes = config.behaviour.num_classes
+        binary = self._num_classes == 2
+        losses = tf.keras.losses
+        loss = losses.BinaryCrossentropy if binary else losses.SparseCategoricalCrossentropy
+        metric = tf.keras.metrics.BinaryCrossentropy if binary else tf.keras.metrics.SparseCategoricalCrossentropy
+        metrics = [metric(name="log_loss", from_logits=True)]
+        if binary:
+            metrics.append(tf.keras.metrics.AUC(name="auc", from_logits=True))
+        self.task = tfrs.tasks.Ranking(loss=loss(from_logits=True, reduction=losses.Reduction.SUM), metrics=metrics)
+
+    @property
+    def num_negatives(self) -> int:
+        """Sampled queries of each row."""
+        sampled = self.config.negatives.protocol == "honest" and self.config.pretraining.targets == "queries"
+        return self.config.pretraining.negatives_per_row if sampled else 0
+
+    @property
+    def noise_width(self) -> int:
+        """Uniform numbers that each row of a window needs: masking, unknown ids, and two a negative."""
+        return 2 + 2 * self.num_negatives
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Predicts hidden behaviours.
+
+        Args:
+            inputs: `first_row`, `num_rows` int32 [B], and `noise` float32 [B, L, noise_width] uniform in [0, 1).
+            training: whether dropout is on.
+
+        Returns:
+            logits float32 [B, T, 1 or classes], true classes int32 [B, T], and weights float32 [B, T], 1 where a place counts.
+        """
+        window = self._datastore.window(inputs["first_row"], inputs["num_rows"])
+        noise = inputs["noise"]
+        masked = choose_masked(noise[..., 0], window.times, window.mask, self.config.pretraining.mask_ratio)
+        labels = tf.where(masked, masked_label(self._num_classes), label_ids(window.behaviours, window.mask))
+        fields = window.fields
+        if training:
+            unknown = noise[..., 1:2] < self.config.encoder.unknown_rate
+            fields = tf.where(unknown & (fields > 1), 1, fields)
+        if self.config.pretraining.targets == "masked":
+            nothing = tf.zeros_like(fields[:, :0])
+            states = self.encoder(fields, labels, window.mask, nothing, nothing[..., 0], training=training)
+            return self.head(states.rows), window.behaviours, tf.cast(masked, tf.float32)
+        visible = rows_strictly_before(window.times, window.mask)  # [B, L]
+        queries, truth = self._queries(window, fields, noise)
+        copies = 1 + self.num_negatives
+        states = self.encoder(fields, labels, window.mask, queries, tf.tile(visible, [1, copies]), training=training)
+        return self.head(states.queries), truth, tf.tile(tf.cast(window.mask, tf.float32), [1, copies])
+
+    def _queries(self, window: Window, fields: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""
+        schema = self.config.schema
+        is_item = tf.constant([field.entity == "item" for field in schema.fields])
+        queries, truth = [fields], [window.behaviours]
+        num_items = tf.shape(self._item_table)[0] - 2
+        num_popular = tf.shape(self._popular_items)[0]
+        for index in range(self.num_negatives):
+            kind, place = noise[..., 2 + 2 * index], noise[..., 3 + 2 * index]
+            uniform = 2 + tf.minimum(tf.cast(place * tf.cast(num_items, tf.float32), tf.int32), num_items - 1)
+            drawn = tf.minimum(tf.cast(place * tf.cast(num_popular, tf.float32), tf.int32), num_popular - 1)
+            popular = tf.gather(self._popular_items, drawn)
+            items = tf.where(kind < self.config.negatives.popularity_share, popular, uniform)
+            queries.append(tf.where(is_item, tf.gather(self._item_table, items), fields))
+            truth.append(tf.zeros_like(window.behaviours))
+        return tf.concat(queries, axis=1), tf.concat(truth, axis=1)
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Mean over a window's places, summed over windows and divided by the global batch size, so that replicas add up."""
+        logits, truth, weights = self(inputs, training=training)
+        per_window = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
+        return self.task(
+            labels=truth[..., None],
+            predictions=logits,
+            sample_weight=per_window / float(self.config.pretraining.batch_size),
+            training=training,
+        )
