@@ -32,7 +32,8 @@ def find_target_rows(dataset: Dataset) -> TargetRows:
 
     Returns:
         The targets in the order of rows. Its counts say where every row of the log is: `pool_window`, and for each split
-        `<split>_window`, of which `<split>_targets`, `<split>_not_sampled` and `<split>_new_item`.
+        `<split>_window`, of which `<split>_targets`, `<split>_not_sampled`, `<split>_new_item` and
+        `<split>_repeat`.
     """
     config, log = dataset.config, dataset.log
     splits = dataset.info.boundaries.split_of(log.time)
@@ -44,17 +45,39 @@ def find_target_rows(dataset: Dataset) -> TargetRows:
     if config.negatives.protocol == "honest" and config.negatives.new_items == "drop":
         item = config.schema.item_index
         new_item = log.fields[:, item] >= dataset.info.vocabularies[item].num_ids_at(log.time)
+    repeat = np.zeros(len(log), bool)
+    if config.negatives.protocol == "honest" and config.negatives.repeats == "drop":
+        repeat = find_repeats(users, log.fields[:, config.schema.item_index], log.time) & ~new_item
     for number, split in enumerate(SPLITS, start=1):
         inside = splits == number
         rate = config.split.test_rate if split == "test" else config.split.train_rate
         sampled = inside & pick_targets(users, order, rate, config.data_seed)
-        chosen |= sampled & ~new_item
+        is_target = sampled & ~new_item & ~repeat
+        chosen |= is_target
         counts[f"{split}_window"] = int(inside.sum())
         counts[f"{split}_not_sampled"] = int((inside & ~sampled).sum())
         counts[f"{split}_new_item"] = int((sampled & new_item).sum())
-        counts[f"{split}_targets"] = int((sampled & ~new_item).sum())
+        counts[f"{split}_repeat"] = int((sampled & repeat).sum())
+        counts[f"{split}_targets"] = int(is_target.sum())
     rows = np.flatnonzero(chosen)
     return TargetRows(rows, splits[rows], counts)
+
+
+def find_repeats(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Which rows are of an item that their user had strictly before.
+
+    Args:
+        users: int32 [n] user ids.
+        items: int32 [n] item ids.
+        times: int64 [n] epoch seconds.
+
+    Returns:
+        bool [n].
+    """
+    _, pair = np.unique(users.astype(np.int64) << 32 | items, return_inverse=True)
+    first = np.full(pair.max(initial=-1) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, pair.reshape(-1), times)
+    return times > first[pair.reshape(-1)]
 
 
 class ExampleBuilder:
@@ -69,15 +92,12 @@ class ExampleBuilder:
         self._rank_to_user = dataset.log.fields[lists.rank_to_row, config.schema.user_index]
         self._sampler: NegativeSampler | None = None
         if config.negatives.protocol != "none":
-            boundaries = dataset.info.boundaries
-            pool_until = boundaries.train_from if config.negatives.protocol == "rim" else boundaries.test_from
-            rolling_honest = config.split.mode == "rolling" and config.negatives.protocol == "honest"
             item = config.schema.item_index
             self._sampler = NegativeSampler(
                 dataset.log,
                 item,
                 dataset.info.vocabularies[item].first_times,
-                None if rolling_honest else pool_until,
+                dataset.info.boundaries.train_from if config.negatives.protocol == "rim" else None,
                 config.negatives,
                 config.data_seed,
             )

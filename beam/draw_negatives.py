@@ -64,7 +64,7 @@ class NegativeSampler:
             log: the interaction log.
             item_field: index of the item field.
             item_first_times: int64 [I] ascending first times of the item vocabulary.
-            pool_until: static mode: only rows before this time count as the user's own; None: all before the target.
+            pool_until: protocol rim: only rows before this time count as the user's own; None: all before the target.
             negatives: the configuration's section.
             seed: the data seed.
         """
@@ -91,7 +91,7 @@ class NegativeSampler:
             targets: n targets.
 
         Returns:
-            int32 [n, per_target] item ids; padding at the end of a slate for which too few items exist.
+            int32 [n, per_target] item ids; padding at the places for which too few items exist.
         """
         width = self._negatives.per_target
         result = np.full((len(targets.rows), width), PADDING_ID, np.int32)

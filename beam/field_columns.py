@@ -26,9 +26,9 @@ class FieldColumns:
 
 
 def find_field_columns(config: Config) -> FieldColumns:
-    """Looks for each field's column in the first file of the log, then in the first file of each attribute table of its entity.
+    """Looks for each field's column in the log, then in the attribute tables of its entity, each by its first file.
 
-    Key fields and context fields are columns of the log. `parse_rows` checks that the other files have the same columns.
+    Key fields and context fields are columns of the log. `parse_rows` checks that the other files have the columns too.
 
     Raises:
         ValueError: a column is nowhere, or a file's separator does not fit.
@@ -76,5 +76,7 @@ def _check_column(role: str, column: str, columns: Collection[str], received: st
 
 def _describe_columns(log_columns: Collection[str], paths: list[str], table_columns: list[tuple[str, ...]]) -> str:
     described = [f"Received columns of the log: {', '.join(log_columns)}"]
-    described += [f"of {os.path.basename(path)}: {', '.join(names)}" for path, names in zip(paths, table_columns, strict=True)]
+    described += [
+        f"of {os.path.basename(path)}: {', '.join(names)}" for path, names in zip(paths, table_columns, strict=True)
+    ]
     return "; ".join(described) + "."

@@ -24,8 +24,8 @@ _READ_SIZE = 1 << 20  # bytes; the default of 8 KiB makes a remote file system a
 def expand_paths(paths: Sequence[str]) -> list[str]:
     """Replaces paths and globs by the files that they match.
 
-    `~`, `$VAR` and `${VAR}` are expanded; `package:NAME/PATH` is a file inside an installed Python package; a relative local
-    path starts at the current directory.
+    `~`, `$VAR` and `${VAR}` are expanded; `package:NAME/PATH` is a file inside an installed Python package; a relative
+    local path starts at the current directory.
 
     Args:
         paths: paths or globs (`*`, `**`, `?`, `[..]`).
@@ -44,7 +44,9 @@ def open_file(path: str) -> BinaryIO:
 
     Closing it closes the file beneath. A compressed file that ends too early raises EOFError or OSError where it ends.
     """
-    source = FileSystems.open(path, mime_type="application/octet-stream", compression_type=CompressionTypes.UNCOMPRESSED)
+    source = FileSystems.open(
+        path, mime_type="application/octet-stream", compression_type=CompressionTypes.UNCOMPRESSED
+    )
     suffix = os.path.splitext(path)[1]
     if suffix == ".gz":
         return cast(BinaryIO, _DecompressedFile(gzip.GzipFile(fileobj=source), source))
@@ -120,7 +122,9 @@ def _find_package_file(path: str) -> str:
             f"{package!r}. Install it: {advice}."
         ) from error
     if not isinstance(folder, Path):
-        raise ValueError(f"The package of a path must be installed as one folder. Received: {path!r}, which is at {folder}.")
+        raise ValueError(
+            f"The package of a path must be installed as one folder. Received: {path!r}, which is at {folder}."
+        )
     return str(folder / inner)
 
 

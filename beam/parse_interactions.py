@@ -66,8 +66,8 @@ class ParsedAttributes(NamedTuple):
 def parse_interactions(chunk: RawChunk, config: Config, field_columns: Mapping[str, str]) -> ParsedInteractions:
     """Parses rows of the log: their times, behaviours and the values of the log's own fields.
 
-    A row is rejected if it cannot be split, its time or behaviour cannot be read, or a key field is empty; otherwise it is left
-    out if its time is outside `source.time_from` and `source.time_until`.
+    A row is rejected if it cannot be split, its time or behaviour cannot be read, or a key field is empty; otherwise it
+    is left out if its time is outside `source.time_from` and `source.time_until`.
 
     Args:
         chunk: rows of one file.
@@ -76,14 +76,19 @@ def parse_interactions(chunk: RawChunk, config: Config, field_columns: Mapping[s
     """
     source, behaviour = config.source, config.behaviour
     has_labels = behaviour.kind != "positive_only"
-    has_typed_time = isinstance(chunk.data, pa.Table) and _has_time_type(chunk.data, source.time)
-    columns = [*field_columns.values(), *([behaviour.column] if has_labels else []), *([] if has_typed_time else [source.time])]
+    typed_times = _find_typed_times(chunk, source.time)
+    columns = [*field_columns.values()]
+    if has_labels:
+        columns.append(behaviour.column)
+    if typed_times is None:
+        columns.append(source.time)
     rows = parse_rows(chunk, source, columns)
-    if has_typed_time:
-        times, time_reasons = convert_times(chunk.data.column(source.time).combine_chunks().take(rows.lines - chunk.first_line))
+    if typed_times is not None:
+        times, time_reasons = convert_times(typed_times.take(pa.array(rows.lines - chunk.first_line)))
     else:
         times, time_reasons = parse_times(_column(rows, source.time), source.time_format)
-    labels, label_reasons = np.ones(len(times), np.int8), {}
+    labels = np.ones(len(times), np.int8)
+    label_reasons: dict[int, str] = {}
     if has_labels:
         labels, label_reasons = parse_behaviours(_column(rows, behaviour.column), behaviour)
     fields = _extract_fields(rows, field_columns, config.schema)
@@ -113,7 +118,7 @@ def parse_attributes(
         chunk: rows of one file.
         attribute_table: says how the file is written.
         field_columns: field name -> column of the table, as one of `find_field_columns(config).attributes`.
-        schema: the fields; the pattern of the entity's key field also applies to the table's key, so that the two match.
+        schema: the fields; the pattern of the entity's key field also applies to the table's key, as both must match.
     """
     rows = parse_rows(chunk, attribute_table, [attribute_table.key, *field_columns.values()])
     key_index = schema.user_index if attribute_table.entity == "user" else schema.item_index
@@ -131,8 +136,12 @@ def parse_attributes(
     )
 
 
-def _has_time_type(table: pa.Table, column: str) -> bool:
-    return column in table.column_names and is_time_type(table.schema.field(column).type)
+def _find_typed_times(chunk: RawChunk, column: str) -> pa.Array | None:
+    """The times of a chunk of Parquet whose time column holds timestamps or dates; None for any other chunk."""
+    if not isinstance(chunk.data, pa.Table) or column not in chunk.columns:
+        return None
+    times = chunk.data.column(column).combine_chunks()
+    return times if is_time_type(times.type) else None
 
 
 def _column(rows: ParsedRows, name: str) -> pa.Array:
@@ -145,7 +154,7 @@ def _extract_fields(rows: ParsedRows, field_columns: Mapping[str, str], schema: 
 
 
 def _extract(values: pa.Array, pattern: str) -> pa.Array:
-    """The first group of the pattern's first match in each value, or "" where there is none; the value without a pattern."""
+    """The first group of the pattern's first match in each value, "" where there is none; no pattern: the values."""
     if not pattern:
         return values
     compiled = re.compile(pattern)

@@ -51,9 +51,10 @@ class ParsedRows:
 def parse_rows(chunk: RawChunk, source: Source | AttributeTable, columns: Collection[str] | None = None) -> ParsedRows:
     """Splits the rows of a chunk into columns of text.
 
-    Delimited text: cells stay as they are, also "NA" and "". JSON lines: numbers, true and false, lists and objects become their
-    JSON text, null and an absent key become "". Parquet: every type is cast to text by Arrow, null and NaN become ""; a float
-    without decimals reads as an integer does (3.0 is "3"), so that identifiers that a data frame turned into floats still match.
+    Delimited text: cells stay as they are, also "NA" and "". JSON lines: numbers, true and false, lists and objects
+    become their JSON text, null and an absent key become "". Parquet: every type is cast to text by Arrow, null and NaN
+    become ""; a float without decimals reads as an integer does (3.0 is "3"), so that identifiers that a data frame
+    turned into floats still match.
 
     Args:
         chunk: rows of one file.
@@ -88,7 +89,7 @@ def reject_rows(chunk: RawChunk, reasons: Mapping[int, str], source: Source | At
     for line, reason in sorted(reasons.items()):
         index = line - chunk.first_line
         if texts is None:
-            text = json.dumps(chunk.data.slice(index, 1).to_pylist()[0], default=str, ensure_ascii=False)
+            text = json.dumps(_table(chunk).slice(index, 1).to_pylist()[0], default=str, ensure_ascii=False)
         else:
             text = texts[index].decode(source.encoding, "backslashreplace")
         rejected.append(Rejected(chunk.path, line, reason, text[:_KEPT_TEXT]))
@@ -104,6 +105,14 @@ def _check_present(columns: Sequence[str], chunk: RawChunk) -> None:
             )
 
 
+def _table(chunk: RawChunk) -> pa.Table:
+    if not isinstance(chunk.data, pa.Table):
+        raise ValueError(
+            f"A chunk of Parquet must hold a table. Received: {type(chunk.data).__name__} of {chunk.path}."
+        )
+    return chunk.data
+
+
 def _split_bytes(data: bytes) -> list[bytes]:
     return _normalise(data).split(b"\n")
 
@@ -114,7 +123,11 @@ def _normalise(data: bytes) -> bytes:
 
 
 def _collect(
-    chunk: RawChunk, source: Source | AttributeTable, columns: Mapping[str, pa.Array], rows: np.ndarray, reasons: Mapping[int, str]
+    chunk: RawChunk,
+    source: Source | AttributeTable,
+    columns: Mapping[str, pa.Array],
+    rows: np.ndarray,
+    reasons: Mapping[int, str],
 ) -> ParsedRows:
     """The parsed rows.
 
@@ -167,7 +180,8 @@ def _parse_delimited(chunk: RawChunk, source: Source | AttributeTable, kept: Seq
     columns = {name: flat[chunk.columns.index(name) :: num_columns].cast(pa.string()) for name in kept}
     rows_kept = rows[is_plain]
     if is_quoted.any():
-        quoted_columns, quoted_rows, quoted_reasons = _split_quoted(lines.filter(pa.array(is_quoted)), rows[is_quoted], chunk, source)
+        quoted_lines = lines.filter(pa.array(is_quoted))
+        quoted_columns, quoted_rows, quoted_reasons = _split_quoted(quoted_lines, rows[is_quoted], chunk, source)
         reasons.update(quoted_reasons)
         rows_kept = np.concatenate([rows_kept, quoted_rows])
         order = np.argsort(rows_kept)
@@ -194,7 +208,9 @@ def _split_quoted(
             rows_kept.append(row)
         else:
             reasons[row] = _describe_count(len(chunk.columns), len(cells))
-    columns = {name: pa.array([cells[index] for cells in values], pa.string()) for index, name in enumerate(chunk.columns)}
+    columns = {
+        name: pa.array([cells[index] for cells in values], pa.string()) for index, name in enumerate(chunk.columns)
+    }
     return columns, np.array(rows_kept, np.int64), reasons
 
 
@@ -254,8 +270,9 @@ def _is_unicode(text: str) -> bool:
 
 def _parse_parquet(chunk: RawChunk, source: Source | AttributeTable, kept: Sequence[str]) -> ParsedRows:
     reasons: dict[int, str] = {}
-    columns = {name: _cast_to_text(chunk.data.column(name).combine_chunks(), name, chunk.path, reasons) for name in kept}
-    is_kept = np.ones(chunk.data.num_rows, bool)
+    table = _table(chunk)
+    columns = {name: _cast_to_text(table.column(name).combine_chunks(), name, chunk.path, reasons) for name in kept}
+    is_kept = np.ones(table.num_rows, np.bool_)
     is_kept[list(reasons)] = False
     if reasons:
         columns = {name: column.filter(pa.array(is_kept)) for name, column in columns.items()}
@@ -272,7 +289,8 @@ def _cast_to_text(column: pa.Array, name: str, path: str, reasons: dict[int, str
         texts = column.cast(pa.string())
     except pa.ArrowNotImplementedError as error:
         raise ValueError(
-            f"A Parquet column must have a type that a text stands for. Received: column {name!r} of {path}, {column.type}."
+            f"A Parquet column must have a type that a text stands for. Received: column {name!r} of {path}, "
+            f"{column.type}. Write it as a number or a text."
         ) from error
     except pa.ArrowInvalid:
         values = [value if value is None or _is_text(value) else None for value in column.to_pylist()]

@@ -109,15 +109,22 @@ def join_batch(
             missing = kept & ~found[codes] if len(keys) else np.zeros(len(kept), bool)
             left_out[f"{key} not in {os.path.basename(spec.paths[0])}"] += int(missing.sum())
             kept &= ~missing
+    used = [_keep_used(*encoded[name], kept) for name in schema.names]
     batch = InteractionBatch(
-        tuple(encoded[name][0] for name in schema.names),
-        np.stack([encoded[name][1] for name in schema.names], axis=1)[kept],
+        tuple(values for values, _ in used),
+        np.stack([codes for _, codes in used], axis=1),
         parsed.time[kept],
         parsed.behaviour[kept],
         np.full(int(kept.sum()), parsed.file_index, np.int32),
         parsed.line[kept],
     )
     return batch, {reason: count for reason, count in left_out.items() if count}
+
+
+def _keep_used(values: tuple[str, ...], codes: np.ndarray, kept: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The values that some kept row has, and those rows' indices into them."""
+    used, renumbered = np.unique(codes[kept], return_inverse=True)
+    return tuple(values[index] for index in used), renumbered.reshape(-1).astype(np.int32)
 
 
 def write_rejected(file_and_rows: tuple[str, Iterable[list[Rejected]]], inputs: PipelineInputs) -> None:

@@ -54,7 +54,8 @@ def convert_times(times: pa.Array) -> tuple[np.ndarray, dict[int, str]]:
     if pa.types.is_timestamp(times.type):
         ticks, per_second, seconds_per_tick = times.cast(pa.int64()), _UNIT_TO_PER_SECOND[times.type.unit], 1
     else:
-        ticks, per_second, seconds_per_tick = times.cast(pa.date32()).cast(pa.int32()).cast(pa.int64()), 1, _SECONDS_PER_DAY
+        days = times.cast(pa.date32()).cast(pa.int32())
+        ticks, per_second, seconds_per_tick = days.cast(pa.int64()), 1, _SECONDS_PER_DAY
     seconds = pc.fill_null(ticks, 0).to_numpy(zero_copy_only=False) // per_second * seconds_per_tick
     missing = np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False))
     return seconds.astype(np.int64), {int(index): "time is empty" for index in missing}

@@ -87,8 +87,8 @@ def check_counts(counts: dict[str, int]) -> None:
         "kept = pool + train + validation + test": (counts["kept"], sum(counts[f"{name}_window"] for name in windows)),
     }
     for split in windows[1:]:
-        parts = [counts[f"{split}_{part}"] for part in ("targets", "not_sampled", "new_item")]
-        sums[f"{split} window = targets + not sampled + new item"] = (counts[f"{split}_window"], sum(parts))
+        parts = [counts[f"{split}_{part}"] for part in ("targets", "not_sampled", "new_item", "repeat")]
+        sums[f"{split} window = targets + not sampled + new item + repeat"] = (counts[f"{split}_window"], sum(parts))
         sums[f"{split} examples = targets"] = (counts.get(f"{split}_examples", 0), counts[f"{split}_targets"])
     for rule, (received, expected) in sums.items():
         if received != expected:

@@ -18,9 +18,9 @@ from tf_lift.config import AttributeTable, Source
 
 from .files import open_file
 
-_LINES_FOR_KEYS = 100  # JSON lines that are read for the names of the columns: optional keys may be absent from the first
+_LINES_FOR_KEYS = 100  # JSON lines that are read for the columns' names: optional keys may be absent from the first
 _SHOWN_LENGTH = 80  # characters of a line that an error quotes
-_STAND_INS = "\x1f\x1e\x1d\x1c\x01\x02\x03\x04"  # control characters that may stand for a separator of several characters
+_STAND_INS = "\x1f\x1e\x1d\x1c\x01\x02\x03\x04"  # may stand for a separator of several characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,11 @@ class RawChunk:
 
 
 def read_chunks(
-    path: str, file_index: int, source: Source | AttributeTable, rows_per_batch: int, columns: Collection[str] | None = None
+    path: str,
+    file_index: int,
+    source: Source | AttributeTable,
+    rows_per_batch: int,
+    columns: Collection[str] | None = None,
 ) -> Iterator[RawChunk]:
     """Cuts a file into chunks of `rows_per_batch` rows; the last has fewer.
 
@@ -75,11 +79,11 @@ def read_chunks(
 
 
 def read_columns(path: str, source: Source | AttributeTable) -> tuple[str, ...]:
-    """Column names of a file: from `columns`, the header line, the keys of the first JSON objects, or the Parquet schema.
+    """Column names of a file: `columns`, its header line, the keys of its first JSON objects, or its Parquet schema.
 
     Raises:
-        ValueError: the file has no header line or no JSON object, repeats a name, or its first line does not hold the separator
-            although `columns` lists several.
+        ValueError: the file has no header line or no JSON object, repeats a name, or lacks the separator in its first
+            line although `columns` lists several.
     """
     if source.format == "parquet":
         with _open_parquet(path) as parquet:
@@ -100,8 +104,8 @@ def check_separator(line: str, path: str, source: Source | AttributeTable) -> No
     """Raises ValueError if a line that should have several columns has one."""
     if source.separator not in line:
         raise ValueError(
-            f"The separator must occur in every line. Received: separator {source.separator!r} for {path}, whose first line "
-            f"starts with {line.rstrip()[:_SHOWN_LENGTH]!r}. Set `separator` to what stands between the columns."
+            f"The separator must occur in every line. Received: separator {source.separator!r} for {path}, whose first "
+            f"line starts with {line.rstrip()[:_SHOWN_LENGTH]!r}. Set `separator` to what stands between the columns."
         )
 
 
@@ -119,7 +123,9 @@ def split_line(line: str, separator: str, quote: str) -> list[str]:
     if len(separator) > 1:  # the csv module takes one character
         stand_in = next((character for character in _STAND_INS if character not in line), "")
         if not stand_in:
-            raise ValueError("a quoted line with control characters cannot be split at a separator of several characters")
+            raise ValueError(
+                "a quoted line with control characters cannot be split at a separator of several characters"
+            )
         line = line.replace(separator, stand_in)
     try:
         (values,) = csv.reader([line], delimiter=stand_in, quotechar=quote, strict=True)
@@ -138,7 +144,8 @@ def _open_checked(path: str) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno is not None:  # the file system's, not the decoder's
             raise
         raise ValueError(
-            f"A compressed file must be whole and what its suffix says. Received: {path}: {error}. Fetch it again or rename it."
+            f"A compressed file must be whole and what its suffix says. Received: {path}: {error}. "
+            "Fetch it again or rename it."
         ) from error
 
 
@@ -154,23 +161,29 @@ def _split_header(line: bytes, path: str, source: Source | AttributeTable) -> tu
     try:
         text = line.decode(source.encoding).rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"The header line must be {source.encoding}. Received: {path}: {line[:_SHOWN_LENGTH]!r}.") from error
+        raise ValueError(
+            f"The header line must be {source.encoding}. Received: {path}: {line[:_SHOWN_LENGTH]!r}."
+        ) from error
     if not text.strip():
         raise ValueError(
-            f"A file without `columns` must begin with a header line. Received: {path}, which begins with an empty line. "
-            "List the names of its columns in `columns`."
+            f"A file without `columns` must begin with a header line. Received: {path}, which begins with an empty "
+            "line. List the names of its columns in `columns`."
         )
     try:
         names = split_line(text, source.separator, source.quote)
     except ValueError as error:
-        raise ValueError(f"The header line must be one row. Received: {path}: {text[:_SHOWN_LENGTH]!r}: {error}.") from error
+        raise ValueError(
+            f"The header line must be one row. Received: {path}: {text[:_SHOWN_LENGTH]!r}: {error}."
+        ) from error
     return _check_names(tuple(names), path)
 
 
 def _check_names(names: tuple[str, ...], path: str) -> tuple[str, ...]:
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
-        raise ValueError(f"Column names must differ. Received twice in {path}: {', '.join(repeated)}. Rename one of the two.")
+        raise ValueError(
+            f"Column names must differ. Received twice in {path}: {', '.join(repeated)}. Rename one of the two."
+        )
     return names
 
 
@@ -182,7 +195,8 @@ def _read_keys(lines: Iterator[bytes], path: str, encoding: str) -> tuple[str, .
             keys.update(dict.fromkeys(row) if isinstance(row, dict) else {})
     if not keys:
         raise ValueError(
-            f"A file of JSON lines must have an object in its first {_LINES_FOR_KEYS} lines. Received: {path}, which has none."
+            f"A file of JSON lines must have an object in its first {_LINES_FOR_KEYS} lines. Received: {path}, which has "
+            "none."
         )
     return tuple(keys)
 
@@ -200,7 +214,9 @@ def _open_parquet(path: str) -> Iterator[Any]:
             yield parquet
 
 
-def _read_parquet(path: str, file_index: int, rows_per_batch: int, columns: Collection[str] | None) -> Iterator[RawChunk]:
+def _read_parquet(
+    path: str, file_index: int, rows_per_batch: int, columns: Collection[str] | None
+) -> Iterator[RawChunk]:
     with _open_parquet(path) as parquet:
         names = tuple(parquet.schema_arrow.names)
         if columns is not None:

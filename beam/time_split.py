@@ -55,6 +55,10 @@ def find_boundaries(values: np.ndarray, counts: np.ndarray, split: Split) -> Bou
             f"The retrieval pool must hold interactions before split.train_from. Received: none before {train_from}; the log "
             f"begins at {values[0]} and ends at {values[-1]} (epoch seconds)."
         )
+    if test_from <= train_from:
+        raise ValueError(
+            f"split.train_from must be before split.test_from. Received: {train_from} and {test_from} (epoch seconds). Move one of them."
+        )
     if before_test == before_train or before_test == ends[-1]:
         raise ValueError(
             f"Train and test must hold interactions. Received: {before_test - before_train} from {train_from} to {test_from} and "

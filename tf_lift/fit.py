@@ -91,7 +91,8 @@ def read_predictor(workspace: Workspace, dataset: Dataset, datastore: Datastore,
 
 def read_predictor_weights(model: Predictor, folder: Path) -> None:
     """Reads the weights that `run` wrote into a built model."""
-    tf.train.Checkpoint(model=model).read(str(folder / _WEIGHTS)).assert_existing_objects_matched()
+    status = tf.train.Checkpoint(model=model).read(str(folder / _WEIGHTS))
+    status.assert_existing_objects_matched().expect_partial()  # the optimizer is of no more use
 
 
 def read_encoder_into(model: Predictor, dataset: Dataset, folder: Path) -> None:

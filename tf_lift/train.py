@@ -46,6 +46,7 @@ def main() -> None:
     """The command."""
     flags = parse_flags()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow times its own checkpoints there
     try:
         run(load_config(flags.config, flags.set), [stage.strip() for stage in flags.stages.split(",") if stage.strip()])
     except ValueError as error:

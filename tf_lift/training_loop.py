@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
+_REPORTED = ("log_loss", "auc")  # Keras also reports the last batch's loss, which is noise
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -79,7 +81,7 @@ def train_epochs(
         bar = _EpochBar(f"{name} epoch {epoch + 1}", num_steps)
         fitted = model.fit(train_data(epoch), epochs=1, verbose=0, callbacks=[bar])
         num_steps = fitted.params.get("steps")
-        trained = {f"train_{key}": float(values[-1]) for key, values in fitted.history.items() if "loss" in key or key == "auc"}
+        trained = {f"train_{key}": float(values[-1]) for key, values in fitted.history.items() if key in _REPORTED}
         metrics = {**trained, **validate()}
         with writer.as_default(step=epoch + 1):
             for key, value in metrics.items():

@@ -56,7 +56,7 @@ class Workspace:
     @property
     def run_dir(self) -> Path:
         """What training writes."""
-        return self.root / "run"
+        return self.root / self.config.run
 
     @property
     def models_dir(self) -> Path:

@@ -50,6 +50,8 @@ class Config:
     """Seed of preprocessing alone (negatives, sampled targets), so that training seeds share one data set."""
     workspace: str = "workspace"
     """Folder of all artefacts; `<workspace>/<name>/` holds this configuration's."""
+    run: str = "run"
+    """Folder in it of what training writes, so that several runs can share one data set."""
 
     def __post_init__(self) -> None:
         Schema(self.fields)

@@ -26,8 +26,8 @@ def _check_files(section: str, files: "AttributeTable | Source") -> None:
         is_line_based = False
     if not is_line_based:
         raise ValueError(
-            f"`{section}.encoding` must be a text encoding of Python that writes a line's end as one byte, such as 'utf-8' or "
-            f"'latin-1'. Received: {files.encoding!r}. Convert other files, such as with `iconv -t utf-8`."
+            f"`{section}.encoding` must be a text encoding of Python that writes a line's end as one byte, such as "
+            f"'utf-8' or 'latin-1'. Received: {files.encoding!r}. Convert other files, such as with `iconv -t utf-8`."
         )
 
 
@@ -35,7 +35,9 @@ def _check_iso_time(section: str, name: str, text: str) -> None:
     try:
         datetime.datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"`{section}.{name}` must be ISO 8601, such as '2017-11-25T00:00:00Z'. Received: {text!r}.") from error
+        raise ValueError(
+            f"`{section}.{name}` must be ISO 8601, such as '2017-11-25T00:00:00Z'. Received: {text!r}."
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Source:
         if self.time_format not in _TIME_FORMATS and "%" not in self.time_format:
             near = difflib.get_close_matches(self.time_format, _TIME_FORMATS, n=1)
             raise ValueError(
-                f"`source.time_format` must be one of {', '.join(map(repr, _TIME_FORMATS))} or a strptime pattern with %. Received: "
-                f"{self.time_format!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+                f"`source.time_format` must be one of {', '.join(map(repr, _TIME_FORMATS))} or a strptime pattern with %. "
+                f"Received: {self.time_format!r}." + (f" Did you mean {near[0]!r}?" if near else "")
             )
         for name in ("time_from", "time_until"):
             if getattr(self, name):
@@ -196,6 +198,9 @@ class Negatives:
     new_items: Literal["keep", "drop"] = "drop"
     """`honest`: what happens to targets whose item nobody had before. As negatives are items seen before, such a target would be
     the only new item of its slate, and newness alone would give it away; `drop` leaves it out of the targets (not of the pool)."""
+    repeats: Literal["keep", "drop"] = "drop"
+    """`honest`: what happens to targets whose item the user had before. As negatives are items the user never had, one bit would
+    tell such a target from all of them; `drop` leaves it out of the targets (not of the pool)."""
 
     def __post_init__(self) -> None:
         _check_range("negatives", "per_target", self.per_target, 1, 10_000)

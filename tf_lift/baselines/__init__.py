@@ -1,0 +1,1 @@
+"""Rankers to compare with."""
