@@ -1,6 +1,8 @@
 """Steps from files to batches of interactions with all their fields."""
 
 import collections
+import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -32,38 +34,92 @@ def read_attribute_chunks(file: tuple[int, str], inputs: PipelineInputs, table: 
     return read_chunks(path, index, inputs.config.source.attributes[table], inputs.config.pipeline.rows_per_batch)
 
 
-def parse_attribute_chunk(chunk: RawChunk, inputs: PipelineInputs, table: int) -> tuple[tuple[int, int], AttributeValues, list[Rejected]]:
-    """A chunk's attribute rows by key, its place among the table's chunks, and the rows that could not be used."""
+@dataclasses.dataclass(frozen=True)
+class AttributeChunk:
+    """The parsed rows of a chunk of an attribute table.
+
+    Attributes:
+        place: file's place in the table's list, and the chunk's first line: chunks in their order.
+        path: the file.
+        keys: n identifiers.
+        lines: n line numbers.
+        rows: n tuples of the values of the table's fields.
+        rejected: the other rows.
+    """
+
+    place: tuple[int, int]
+    path: str
+    keys: list[str]
+    lines: list[int]
+    rows: list[tuple[str, ...]]
+    rejected: list[Rejected]
+
+
+def parse_attribute_chunk(chunk: RawChunk, inputs: PipelineInputs, table: int) -> AttributeChunk:
+    """Parses a chunk of an attribute table."""
     columns = inputs.columns.attributes[table]
     parsed = parse_attributes(chunk, inputs.config.source.attributes[table], columns, inputs.config.schema)
-    rows = zip(*(parsed.fields[name].to_pylist() for name in columns), strict=True) if columns else ((),) * len(parsed.keys)
-    values: AttributeValues = {}
-    rejected = list(parsed.rejected)
-    for key, line, row in zip(parsed.keys.to_pylist(), parsed.lines.tolist(), rows, strict=True):
-        if values.setdefault(key, row) != row:
-            rejected.append(Rejected(chunk.path, line, "its key stands earlier in the table with other values", key))
-    return (chunk.file_index, chunk.first_line), values, rejected
+    values = [parsed.fields[name].to_pylist() for name in columns]
+    rows = list(zip(*values, strict=True)) if columns else [()] * len(parsed.keys)
+    place = (chunk.file_index, chunk.first_line)
+    return AttributeChunk(place, chunk.path, parsed.keys.to_pylist(), parsed.lines.tolist(), rows, parsed.rejected)
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedTable:
+    """An attribute table: the values of each key, the rows that could not be used, and how many rows there were."""
+
+    values: AttributeValues
+    rejected: list[Rejected]
+    num_read: int
 
 
 class JoinAttributeTables(beam.CombineFn):
-    """Joins the chunks of a table; of two rows with one key the earlier counts."""
+    """Joins the chunks of a table; of two rows with one key the earlier counts, a later one that differs is rejected."""
 
-    def create_accumulator(self) -> list[Any]:
+    def create_accumulator(self) -> list[AttributeChunk]:
         return []
 
-    def add_input(self, accumulator: list[Any], element: Any) -> list[Any]:
+    def add_input(self, accumulator: list[AttributeChunk], element: AttributeChunk) -> list[AttributeChunk]:
         return [*accumulator, element]
 
-    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
+    def merge_accumulators(self, accumulators: Iterable[list[AttributeChunk]]) -> list[AttributeChunk]:
         return [element for accumulator in accumulators for element in accumulator]
 
-    def extract_output(self, accumulator: list[Any]) -> tuple[AttributeValues, list[Rejected]]:
-        table: AttributeValues = {}
+    def extract_output(self, accumulator: list[AttributeChunk]) -> JoinedTable:
+        values: AttributeValues = {}
         rejected: list[Rejected] = []
-        for _, values, bad in sorted(accumulator, key=lambda element: element[0]):
-            table = {**values, **table}
-            rejected += bad
-        return table, rejected
+        num_read = 0
+        for chunk in sorted(accumulator, key=lambda chunk: chunk.place):
+            num_read += len(chunk.keys) + len(chunk.rejected)
+            rejected += chunk.rejected
+            for key, line, row in zip(chunk.keys, chunk.lines, chunk.rows, strict=True):
+                if values.setdefault(key, row) != row:
+                    reason = "its key stands earlier in the table with other values"
+                    rejected.append(Rejected(chunk.path, line, reason, key))
+        return JoinedTable(values, rejected, num_read)
+
+
+def count_table(table: JoinedTable, inputs: PipelineInputs, index: int) -> dict[str, int]:
+    """Counts of an attribute table's rows.
+
+    Raises:
+        ValueError: no row of the table could be used.
+    """
+    if not table.values:
+        first = next(iter(table.rejected), None)
+        reason = f"line {first.line}: {first.reason}" if first else "it is empty"
+        raise ValueError(
+            f"An attribute table must have usable rows. Received: {', '.join(inputs.attribute_paths[index])}, whose "
+            f"{table.num_read:,} rows were rejected ({reason}). Mend the file or its [[source.attributes]] section."
+        )
+    return {"attribute_rows_read": table.num_read, "attribute_rows_rejected": len(table.rejected)}
+
+
+def list_rejected(table: JoinedTable) -> Iterator[tuple[str, list[Rejected]]]:
+    """The rejected rows of an attribute table, by file."""
+    for row in table.rejected:
+        yield row.path, [row]
 
 
 class ParseChunk(beam.DoFn):
@@ -73,9 +129,9 @@ class ParseChunk(beam.DoFn):
         self._inputs = inputs
         self._counters = {name: Metrics.counter("preprocess", name) for name in ("read", "kept", "rejected", "left_out")}
 
-    def process(self, chunk: RawChunk, *tables: tuple[AttributeValues, list[Rejected]]) -> Iterator[Any]:
+    def process(self, chunk: RawChunk, *tables: JoinedTable) -> Iterator[Any]:
         parsed = parse_interactions(chunk, self._inputs.config, self._inputs.columns.log)
-        batch, lacking = join_batch(parsed, self._inputs, [table for table, _ in tables])
+        batch, lacking = join_batch(parsed, self._inputs, [table.values for table in tables])
         left_out = {**parsed.left_out, **lacking}
         counts = {"read": parsed.num_read, "kept": len(batch.time), "rejected": len(parsed.rejected)}
         for name, count in {**counts, "left_out": sum(left_out.values())}.items():
@@ -131,18 +187,19 @@ def write_rejected(file_and_rows: tuple[str, Iterable[list[Rejected]]], inputs: 
     """Writes the rejected rows of a file, by line: line, reason and the row itself, separated by tabs."""
     path, parts = file_and_rows
     rows = sorted((row for part in parts for row in part), key=lambda row: row.line)
-    place = inputs.log_paths.index(path) if path in inputs.log_paths else len(inputs.log_paths)
+    place = [*inputs.log_paths, *itertools.chain(*inputs.attribute_paths)].index(path)
     target = inputs.dataset_dir / "rejected" / f"{place:05d}-{os.path.basename(path)}.tsv"
     lines = [f"{row.line}\t{_one_line(row.reason)}\t{_one_line(row.text)}\n" for row in rows]
     target.write_text("".join(lines), encoding="utf-8")
 
 
-def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs) -> Mapping[str, int]:
-    """Stops a run whose input is mostly unreadable.
+def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs, written: Iterable[None]) -> Mapping[str, int]:
+    """Stops a run whose input is mostly unreadable, once rejected/ stands (`written`, which is only waited for).
 
     Raises:
         ValueError: more rows than `source.max_rejected_share` were rejected.
     """
+    del written
     rejected, read = counts.get("rejected", 0), counts.get("read", 0)
     if rejected > inputs.config.source.max_rejected_share * read:
         raise ValueError(

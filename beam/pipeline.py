@@ -7,6 +7,8 @@ list), it takes that step's result as a side input. What a step writes depends o
 on workers or bundles: groups are sorted by what identifies a row before they are written.
 """
 
+from collections.abc import Sequence
+
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
@@ -14,35 +16,68 @@ from . import example_steps, log_steps, parse_steps
 from .pipeline_inputs import AddCounts, PipelineInputs, write_facts
 
 
+class ReadAttributeTable(beam.PTransform):
+    """One attribute table as a single `JoinedTable`."""
+
+    def __init__(self, inputs: PipelineInputs, index: int) -> None:
+        super().__init__()
+        self._inputs, self._index = inputs, index
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection:
+        return (
+            root
+            | "ListFiles" >> beam.Create(list(enumerate(self._inputs.attribute_paths[self._index])), reshuffle=False)
+            | "ReadChunks" >> beam.FlatMap(parse_steps.read_attribute_chunks, self._inputs, self._index)
+            | "ParseChunks" >> beam.Map(parse_steps.parse_attribute_chunk, self._inputs, self._index)
+            | "JoinChunks" >> beam.CombineGlobally(parse_steps.JoinAttributeTables())
+        )
+
+
 class ParseInteractions(beam.PTransform):
     """Reads, checks and joins: `InteractionBatch` elements under `batches`, rejected rows and counts beside them."""
 
-    def __init__(self, inputs: PipelineInputs) -> None:
+    def __init__(self, inputs: PipelineInputs, tables: Sequence[beam.PCollection]) -> None:
         super().__init__()
-        self._inputs = inputs
+        self._inputs, self._tables = inputs, tables
 
     def expand(self, root: beam.Pipeline) -> beam.pvalue.DoOutputsTuple:
-        inputs = self._inputs
-        tables = [
-            root
-            | f"ListAttributes{index}" >> beam.Create(list(enumerate(paths)), reshuffle=False)
-            | f"ReadAttributes{index}" >> beam.FlatMap(parse_steps.read_attribute_chunks, inputs, index)
-            | f"ParseAttributes{index}" >> beam.Map(parse_steps.parse_attribute_chunk, inputs, index)
-            for index, paths in enumerate(inputs.attribute_paths)
-        ]
-        joined = [
-            table | f"JoinAttributes{index}" >> beam.CombineGlobally(parse_steps.JoinAttributeTables())
-            for index, table in enumerate(tables)
-        ]
         return (
             root
-            | "ListFiles" >> beam.Create(list(enumerate(inputs.log_paths)), reshuffle=False)
-            | "ReadChunks" >> beam.FlatMap(parse_steps.read_log_chunks, inputs)
+            | "ListFiles" >> beam.Create(list(enumerate(self._inputs.log_paths)), reshuffle=False)
+            | "ReadChunks" >> beam.FlatMap(parse_steps.read_log_chunks, self._inputs)
             | "SpreadChunks" >> beam.Reshuffle()
             | "ParseChunks"
-            >> beam.ParDo(parse_steps.ParseChunk(inputs), *[AsSingleton(table) for table in joined]).with_outputs(
+            >> beam.ParDo(parse_steps.ParseChunk(self._inputs), *map(AsSingleton, self._tables)).with_outputs(
                 "rejected", "counts", main="batches"
             )
+        )
+
+
+class CheckInput(beam.PTransform):
+    """Writes rejected rows and the input's counts, and passes these on if not too many rows of the log were rejected."""
+
+    def __init__(self, inputs: PipelineInputs, tables: Sequence[beam.PCollection]) -> None:
+        super().__init__()
+        self._inputs, self._tables = inputs, tables
+
+    def expand(self, rejected_and_counts: tuple[beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        inputs = self._inputs
+        rejected, counts = ([collection] for collection in rejected_and_counts)
+        for index, table in enumerate(self._tables):
+            rejected.append(table | f"ListRejected{index}" >> beam.FlatMap(parse_steps.list_rejected))
+            counts.append(table | f"CountTable{index}" >> beam.Map(parse_steps.count_table, inputs, index))
+        written = (
+            rejected
+            | "JoinRejected" >> beam.Flatten()
+            | "GroupRejected" >> beam.GroupByKey()
+            | "WriteRejected" >> beam.Map(parse_steps.write_rejected, inputs)
+        )
+        return (
+            counts
+            | "JoinCounts" >> beam.Flatten()
+            | "AddCounts" >> beam.CombineGlobally(AddCounts())
+            | "WriteFacts" >> beam.Map(write_facts, inputs, "read")
+            | "CheckRejected" >> beam.Map(parse_steps.check_rejected, inputs, AsIter(written))
         )
 
 
@@ -121,18 +156,11 @@ class BuildExamples(beam.PTransform):
 
 def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
     """Adds every step to a pipeline. The folder then holds the data set, and the steps' counts under `facts/`."""
-    parsed = root | "ParseInteractions" >> ParseInteractions(inputs)
-    (
-        parsed.rejected
-        | "GroupRejected" >> beam.GroupByKey()
-        | "WriteRejected" >> beam.Map(parse_steps.write_rejected, inputs)
-    )
-    read = (
-        parsed.counts
-        | "JoinReadCounts" >> beam.CombineGlobally(AddCounts())
-        | "WriteReadFacts" >> beam.Map(write_facts, inputs, "read")
-        | "CheckRejected" >> beam.Map(parse_steps.check_rejected, inputs)
-    )
+    tables = [
+        root | f"ReadTable{index}" >> ReadAttributeTable(inputs, index) for index in range(len(inputs.attribute_paths))
+    ]
+    parsed = root | "ParseInteractions" >> ParseInteractions(inputs, tables)
+    read = (parsed.rejected, parsed.counts) | "CheckInput" >> CheckInput(inputs, tables)
     boundaries = (
         parsed.batches
         | "CountTimes" >> beam.Map(log_steps.count_batch_times)

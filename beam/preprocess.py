@@ -1,9 +1,11 @@
 """Preprocesses an interaction log: `python -m beam.preprocess --config configs/X.toml`."""
 
 import argparse
+import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from tqdm import tqdm
 
@@ -103,17 +106,19 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
         with beam.Pipeline(options=PipelineOptions(list(beam_arguments), save_main_session=False)) as root:
             build_pipeline(root, inputs)
     except RuntimeError as error:  # a worker's error comes back as text behind a traceback
-        raise ValueError(_last_line(str(error))) from error
+        message = _find_message(str(error))
+        if not message:
+            raise
+        raise ValueError(message) from error
     finally:
         finished.set()
         watcher.join()
 
 
-def _last_line(text: str) -> str:
-    """The message of the exception that a worker's traceback ends with."""
-    lines = [line for line in text.splitlines() if "Error: " in line]
-    message = lines[-1] if lines else text
-    return message.split("Error: ", 1)[-1].split(" [while running")[0]
+def _find_message(text: str) -> str:
+    """The message of the ValueError that a worker's traceback ends with; "" if it ends with another error."""
+    errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$", text, re.MULTILINE)
+    return errors[-1][1].split(" [while running")[0] if errors and errors[-1][0] == "ValueError" else ""
 
 
 def _report_progress(facts_dir: Path, finished: threading.Event) -> None:
@@ -148,12 +153,17 @@ def _collect_facts(facts_dir: Path) -> dict[str, Any]:
     return {"boundaries": boundaries, "counts": {name: count for part in facts.values() for name, count in part.items()}}
 
 
-def _describe_files(paths: Sequence[str]) -> dict[str, int]:
-    """Name and size in bytes of each input file: what a later run compares."""
-    return {
-        f"{index}:{os.path.basename(path)}": beam.io.filesystems.FileSystems.match([path])[0].metadata_list[0].size_in_bytes
-        for index, path in enumerate(paths)
-    }
+def _describe_files(paths: Sequence[str]) -> dict[str, str]:
+    """Name and hash of each input file: what a later run compares."""
+    return {f"{index}:{os.path.basename(path)}": _hash_file(path) for index, path in enumerate(paths)}
+
+
+def _hash_file(path: str) -> str:
+    """Hash of a local file's content; on other file systems the checksum that they keep."""
+    if not os.path.isfile(path):
+        return str(FileSystems.checksum(path))
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def parse_flags(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
@@ -173,7 +183,8 @@ def parse_flags(arguments: Sequence[str] | None = None) -> tuple[argparse.Namesp
 def main() -> None:
     """The command."""
     flags, beam_arguments = parse_flags()
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # Beam's own notes are for its developers
+    # Beam's own notes are for its developers; while it is imported it has made a handler that shows them.
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", force=True)
     logger.setLevel(logging.INFO)
     try:
         run(load_config(flags.config, flags.set), beam_arguments, flags.force)

@@ -195,7 +195,7 @@ def _read_keys(lines: Iterator[bytes], path: str, encoding: str) -> tuple[str, .
             keys.update(dict.fromkeys(row) if isinstance(row, dict) else {})
     if not keys:
         raise ValueError(
-            f"A file of JSON lines must have an object in its first {_LINES_FOR_KEYS} lines. Received: {path}, which has "
+            f"A file of JSON lines needs an object in its first {_LINES_FOR_KEYS} lines. Received: {path}, which has "
             "none."
         )
     return tuple(keys)

@@ -57,7 +57,8 @@ def find_boundaries(values: np.ndarray, counts: np.ndarray, split: Split) -> Bou
         )
     if test_from <= train_from:
         raise ValueError(
-            f"split.train_from must be before split.test_from. Received: {train_from} and {test_from} (epoch seconds). Move one of them."
+            "split.train_from must be before split.test_from. Received: "
+            f"{train_from} and {test_from} (epoch seconds). Move one of them."
         )
     if before_test == before_train or before_test == ends[-1]:
         raise ValueError(

@@ -12,11 +12,11 @@ if os.environ.setdefault("TF_USE_LEGACY_KERAS", "1") not in ("1", "true", "True"
         "tf_lift needs Keras 2 (tf_keras), as TensorFlow Recommenders does. Received: "
         f"TF_USE_LEGACY_KERAS={os.environ['TF_USE_LEGACY_KERAS']!r}. Unset the variable or set it to 1."
     )
-if "tensorflow" in sys.modules and "tf_keras" not in sys.modules:
-    _keras = getattr(sys.modules["tensorflow"], "keras", None)
-    if _keras is not None and not _keras.__version__.startswith("2."):
+if "tensorflow" in sys.modules:
+    _version = getattr(sys.modules["tensorflow"].keras, "__version__", "2")  # Keras 2's has no version here
+    if not _version.startswith("2"):
         raise ImportError(
-            f"tf_lift needs Keras 2 (tf_keras), but tf.keras is Keras {_keras.__version__} already. "
+            f"tf_lift needs Keras 2 (tf_keras), but tf.keras is Keras {_version} already. "
             "Import tf_lift before tensorflow, or set TF_USE_LEGACY_KERAS=1 in the environment."
         )
 

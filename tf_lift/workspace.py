@@ -73,14 +73,17 @@ class Workspace:
         Raises:
             ValueError: an input is missing or stale.
         """
-        inputs = [self.check_fresh(name)["fingerprint"] for name in _STAGE_INPUTS[stage]]
+        inputs = [json.dumps(self.check_fresh(name), sort_keys=True) for name in _STAGE_INPUTS[stage]]
         own = self.config.section_hash(*_STAGE_SECTIONS[stage])
         return hashlib.sha256("-".join([own, *inputs]).encode()).hexdigest()[:16]
 
     def is_fresh(self, stage: str) -> bool:
         """Whether a stage's artefact is there, whole, and made from the present configuration and inputs."""
-        manifest = self.read_manifest(stage)
-        return manifest is not None and manifest["fingerprint"] == self.fingerprint(stage)
+        try:
+            self.check_fresh(stage)
+        except ValueError:
+            return False
+        return True
 
     def check_fresh(self, stage: str) -> dict[str, Any]:
         """The manifest of a stage that another stage needs.
@@ -115,15 +118,21 @@ class Workspace:
         Args:
             stage: the stage.
             manifest: filled by the block; `stage` and `fingerprint` are added.
+
+        Raises:
+            ValueError: an input is missing or stale when the block begins.
         """
-        final = self.stage_dir(stage)
-        aside = final.with_name(final.name + ".partial")
-        shutil.rmtree(aside, ignore_errors=True)
+        final, fingerprint = self.stage_dir(stage), self.fingerprint(stage)
+        aside, replaced = (final.with_name(final.name + suffix) for suffix in (".partial", ".replaced"))
+        for folder in (aside, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
-        write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": self.fingerprint(stage), **manifest})
-        shutil.rmtree(final, ignore_errors=True)
+        write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": fingerprint, **manifest})
+        if final.exists():  # renamed first: a folder that a kill left half-removed would still have its manifest
+            final.rename(replaced)
         aside.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     @contextlib.contextmanager
     def training(

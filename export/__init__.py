@@ -1,0 +1,1 @@
+"""Exports the trained ranker as a SavedModel for TensorFlow Serving."""

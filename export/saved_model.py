@@ -1,0 +1,119 @@
+"""Exports the trained ranker: `python -m export.saved_model --config configs/X.toml`."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_lift.config import load_config
+from tf_lift.data.dataset_files import Dataset, open_dataset
+from tf_lift.data.examples import ExampleSpec, build_example_spec
+from tf_lift.datastore import Datastore
+from tf_lift.encode import read_datastore
+from tf_lift.fit import read_predictor
+from tf_lift.workspace import Workspace, write_json
+
+from .ranking_module import RankingModule, variable_datastore
+from .signatures import build_signatures
+from .verify import verify
+
+logger = logging.getLogger("export.saved_model")
+
+
+def run(workspace: Workspace, force: bool = False) -> Path:
+    """Exports a new version, unless the newest was made from the present artefacts.
+
+    The version's folder appears in one rename, so a server that watches the models folder never sees half of one.
+
+    Args:
+        workspace: the configuration's folders.
+        force: True: export a new version in any case.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ValueError: training has not finished, or is stale; or the exported model answers otherwise than the one in memory.
+    """
+    fingerprint = workspace.fingerprint("export")
+    versions = list_versions(workspace.models_dir)
+    if versions and not force and _read_fingerprint(workspace.models_dir / str(versions[-1])) == fingerprint:
+        folder = workspace.models_dir / str(versions[-1])
+        logger.info("export: %s is up to date", folder)
+        return folder
+    dataset = open_dataset(workspace)
+    spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
+    version = versions[-1] + 1 if versions else 1
+    aside = workspace.models_dir / f"{version}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    save(workspace, dataset, spec, read_datastore(workspace, dataset), aside)
+    write_json(_fingerprint_path(aside), {"fingerprint": fingerprint})
+    difference = verify(workspace, aside)
+    logger.info("export: reloaded in a fresh process; the largest difference to the model in memory is %.1e", difference)
+    folder = workspace.models_dir / str(version)
+    os.rename(aside, folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    per_row = size / len(dataset.log)
+    logger.info("export: wrote %s, %.1f MB, %.0f bytes a row of the log", folder, size / 1e6, per_row)
+    return folder
+
+
+def save(workspace: Workspace, dataset: Dataset, spec: ExampleSpec, datastore: Datastore, folder: Path) -> None:
+    """Saves the trained ranker as a SavedModel in a folder."""
+    predictor = read_predictor(workspace, dataset, variable_datastore(datastore), spec)
+    with tempfile.TemporaryDirectory() as asset_dir:
+        module = RankingModule(dataset, predictor, spec, Path(asset_dir))
+        tf.saved_model.save(module, str(folder), signatures=build_signatures(module))
+
+
+def list_versions(models_dir: Path) -> list[int]:
+    """Numbers of the exported versions, ascending."""
+    if not models_dir.is_dir():
+        return []
+    return sorted(int(path.name) for path in models_dir.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def _fingerprint_path(folder: Path) -> Path:
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    return folder / "assets.extra" / "tf_lift.json"
+
+
+def _read_fingerprint(folder: Path) -> str | None:
+    path = folder / "assets.extra" / "tf_lift.json"
+    return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.is_file() else None
+
+
+def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.saved_model",
+        description="Exports the trained ranker as a SavedModel with the signatures rank_known_user, explain and serving_default, into "
+        "a new numeric version folder, and checks it in a fresh process. Run `python -m tf_lift.train` first.",
+    )
+    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument("--force", action="store_true", help="export a new version even if the newest is up to date")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """The command."""
+    flags = parse_flags()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    try:
+        run(Workspace(load_config(flags.config, flags.set)), flags.force)
+    except ValueError as error:
+        sys.exit(f"export: {error}")
+
+
+if __name__ == "__main__":
+    main()

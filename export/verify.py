@@ -1,0 +1,168 @@
+"""Checks an exported model in a fresh process: `python -m export.verify --config configs/X.toml`."""
+
+import argparse
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lift.config import load_config
+from tf_lift.data.dataset_files import Dataset, open_dataset
+from tf_lift.data.examples import ExampleSpec, build_example_spec
+from tf_lift.encode import read_datastore
+from tf_lift.fit import read_predictor
+from tf_lift.workspace import Workspace
+
+logger = logging.getLogger("export.verify")
+
+TOLERANCE = 1e-5  # in probability; float32 sums in another order differ by about 1e-7
+_NUM_SLATES = 64
+
+
+def verify(workspace: Workspace, model_dir: Path) -> float:
+    """Compares an exported model, loaded in a fresh process without this project's code, with the one in memory.
+
+    Test examples go through `serving_default` as Beam wrote them, and through `rank_known_user` as raw ids: the latter is the check
+    against training-serving skew.
+
+    Args:
+        workspace: the configuration's folders.
+        model_dir: the SavedModel.
+
+    Returns:
+        The largest difference in probability.
+
+    Raises:
+        ValueError: it exceeds TOLERANCE.
+    """
+    dataset = open_dataset(workspace)
+    spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
+    serialized = _read_serialized(dataset)
+    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
+    slate = spec.parse(tf.constant(serialized))
+    expected = np.where(slate["mask"], tf.sigmoid(model(slate, training=False).logits), 0.0)
+    requests = {"serving_default/examples": np.array(serialized, object)}
+    requests |= {f"rank_known_user/{name}": values for name, values in build_request(dataset, spec, slate).items()}
+    answers = _run_in_fresh_process(model_dir, requests)
+    differences = {name: float(np.abs(answer - expected).max()) for name, answer in answers.items()}
+    worst = max(differences, key=lambda name: differences[name])
+    if not differences[worst] <= TOLERANCE:
+        raise ValueError(
+            f"The exported model must answer as the one in memory does, to {TOLERANCE:.0e}. Received: signature {worst!r} differs by "
+            f"{differences[worst]:.2e}. Export again, and report it if it stays."
+        )
+    return differences[worst]
+
+
+def build_request(dataset: Dataset, spec: ExampleSpec, slate: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """The raw ids of parsed examples, as `rank_known_user` takes them.
+
+    Args:
+        dataset: the data set.
+        spec: the examples' definition.
+        slate: what `ExampleSpec.parse` returned.
+
+    Returns:
+        `user` string [B], `candidates` string [B, C], `time` int64 [B], and each context field string [B].
+    """
+    schema, vocabularies = dataset.config.schema, dataset.info.vocabularies
+    fields, rows = slate["fields"].numpy(), slate["row"].numpy()
+    item = schema.item_index
+    # The example's ids are as of its time; a value that was new then is taken from the log's own row.
+    own = dataset.log.fields[rows]
+    candidates = fields[:, :, item].copy()
+    candidates[:, 0] = np.where(candidates[:, 0] == 1, own[:, item], candidates[:, 0])
+
+    def names(index: int, ids: np.ndarray) -> np.ndarray:
+        return np.array([vocabularies[index].value(int(value)) for value in ids.reshape(-1)], object).reshape(ids.shape)
+
+    request = {"user": names(schema.user_index, own[:, schema.user_index]), "candidates": names(item, candidates)}
+    request["time"] = slate["time"].numpy()
+    for index in schema.indices("context"):
+        request[schema.names[index]] = names(index, own[:, index])
+    return request
+
+
+def _read_serialized(dataset: Dataset) -> list[bytes]:
+    paths = sorted(tf.io.gfile.glob(dataset.example_pattern("test")))
+    return list(tf.data.TFRecordDataset(paths).take(_NUM_SLATES).as_numpy_iterator())
+
+
+def _run_in_fresh_process(model_dir: Path, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
+        np.savez(inputs, **requests)  # type: ignore[arg-type]
+        command = [sys.executable, "-c", _FRESH_PROCESS, str(model_dir.resolve()), str(inputs), str(outputs)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        if finished.returncode != 0:
+            raise ValueError(
+                f"The exported model must load and run in a fresh process. Received: {finished.stderr.strip().splitlines()[-1:]} from "
+                f"{model_dir}."
+            )
+        with np.load(outputs) as answers:
+            return {name: answers[name] for name in answers.files}
+
+
+_FRESH_PROCESS = """
+import sys
+import numpy as np
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+requests = np.load(sys.argv[2], allow_pickle=True)
+answers = {}
+for signature in ("serving_default", "rank_known_user"):
+    inputs = {name.split("/")[1]: tf.constant(requests[name].tolist()) if requests[name].dtype == object
+              else tf.constant(requests[name]) for name in requests.files if name.startswith(signature + "/")}
+    answers[signature] = model.signatures[signature](**inputs)["probabilities"].numpy()
+np.savez(sys.argv[3], **answers)
+"""
+
+
+def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.verify",
+        description="Reloads an exported model in a fresh process and compares its answers with those of the trained model in memory.",
+    )
+    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument("--version", type=int, help="version folder; default: the newest")
+    return parser.parse_args(arguments)
+
+
+def run(workspace: Workspace, version: int | None = None) -> None:
+    """Verifies a version, the newest by default.
+
+    Raises:
+        ValueError: there is none, or it answers otherwise than the model in memory.
+    """
+    folders = sorted(path for path in workspace.models_dir.glob("*") if path.name.isdigit())
+    versions = {int(path.name): path for path in folders}
+    chosen = version if version is not None else max(versions, default=None)
+    if chosen is None or chosen not in versions:
+        raise ValueError(
+            f"A version to verify must be there. Received: {version or 'none'}; found {sorted(versions)} in {workspace.models_dir}. "
+            "Run `python -m export.saved_model` first."
+        )
+    difference = verify(workspace, versions[chosen])
+    logger.info("verify: version %d answers as the model in memory; largest difference %.1e", chosen, difference)
+
+
+def main() -> None:
+    """The command."""
+    flags = parse_flags()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    try:
+        run(Workspace(load_config(flags.config, flags.set)), flags.version)
+    except ValueError as error:
+        sys.exit(f"verify: {error}")
+
+
+if __name__ == "__main__":
+    main()
