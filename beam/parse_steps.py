@@ -129,7 +129,7 @@ class ParseChunk(beam.DoFn):
         self._inputs = inputs
         self._counters = {name: Metrics.counter("preprocess", name) for name in ("read", "kept", "rejected", "left_out")}
 
-    def process(self, chunk: RawChunk, *tables: JoinedTable) -> Iterator[Any]:
+    def process(self, chunk: RawChunk, *tables: Any) -> Iterator[Any]:  # JoinedTables; Beam takes no type for none of them
         parsed = parse_interactions(chunk, self._inputs.config, self._inputs.columns.log)
         batch, lacking = join_batch(parsed, self._inputs, [table.values for table in tables])
         left_out = {**parsed.left_out, **lacking}

@@ -105,8 +105,8 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
     try:
         with beam.Pipeline(options=PipelineOptions(list(beam_arguments), save_main_session=False)) as root:
             build_pipeline(root, inputs)
-    except RuntimeError as error:  # a worker's error comes back as text behind a traceback
-        message = _find_message(str(error))
+    except (RuntimeError, ValueError) as error:
+        message = _find_message(error)
         if not message:
             raise
         raise ValueError(message) from error
@@ -115,10 +115,16 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
         watcher.join()
 
 
-def _find_message(text: str) -> str:
-    """The message of the ValueError that a worker's traceback ends with; "" if it ends with another error."""
-    errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$", text, re.MULTILINE)
-    return errors[-1][1].split(" [while running")[0] if errors and errors[-1][0] == "ValueError" else ""
+def _find_message(error: RuntimeError | ValueError) -> str:
+    """The message of a step's ValueError, without Beam's addition; "" if the step failed with another error, a fault of ours.
+
+    A step in this process raises it; a worker's comes back as the text of a traceback that ends with it.
+    """
+    text = str(error)
+    if not isinstance(error, ValueError):
+        errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$", text, re.MULTILINE)
+        text = errors[-1][1] if errors and errors[-1][0] == "ValueError" else ""
+    return text.split(" [while running")[0]
 
 
 def _report_progress(facts_dir: Path, finished: threading.Event) -> None:
@@ -185,6 +191,7 @@ def main() -> None:
     flags, beam_arguments = parse_flags()
     # Beam's own notes are for its developers; while it is imported it has made a handler that shows them.
     logging.basicConfig(level=logging.ERROR, format="%(message)s", force=True)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs the error that the run ends with anyway
     logger.setLevel(logging.INFO)
     try:
         run(load_config(flags.config, flags.set), beam_arguments, flags.force)

@@ -51,11 +51,11 @@ class RankingModule(tf.Module):
         }
         looked_up = [schema.user_index, schema.item_index, *schema.indices("context")]
         self._tables = {
-            index: IdTable(dataset.info.vocabularies[index].values, schema.names[index], asset_dir) for index in looked_up
+            schema.names[index]: IdTable(dataset.info.vocabularies[index].values, schema.names[index], asset_dir) for index in looked_up
         }
         self._names = {
-            index: constant_variable(np.array(["", "", *dataset.info.vocabularies[index].values], object), f"names_{index}")
-            for index in (schema.user_index, schema.item_index)
+            entity: constant_variable(np.array(["", "", *dataset.info.vocabularies[index].values], object), f"{entity}_names")
+            for entity, index in (("user", schema.user_index), ("item", schema.item_index))
         }
 
     @property
@@ -95,7 +95,7 @@ class RankingModule(tf.Module):
         is_visible = places <= slate["neighbour_num_future"][..., None]
         following = tf.where(is_visible, following, 0)
         next_items = tf.gather(store.fields, following)[..., schema.item_index]
-        names, users = self._names[schema.item_index], self._names[schema.user_index]
+        names, users = self._names["item"], self._names["user"]
         return {
             "neighbour_user": tf.where(known, tf.gather(users, fields[..., schema.user_index]), ""),
             "neighbour_item": tf.where(known, tf.gather(names, fields[..., schema.item_index]), ""),
@@ -110,8 +110,8 @@ class RankingModule(tf.Module):
     ) -> dict[str, tf.Tensor]:
         schema = self._schema
         batch, num_candidates = tf.unstack(tf.shape(candidates))
-        user_ids = self._tables[schema.user_index].lookup(user)
-        item_ids = self._tables[schema.item_index].lookup(candidates)
+        user_ids = self._tables[schema.names[schema.user_index]].lookup(user)
+        item_ids = self._tables[schema.names[schema.item_index]].lookup(candidates)
         raw = self._gather_fields(user_ids, item_ids, context)
         flat_times = tf.repeat(time, num_candidates)
         fields = self._known_as_of(tf.reshape(raw, [-1, len(schema)]), flat_times)
@@ -148,7 +148,7 @@ class RankingModule(tf.Module):
             elif field.entity == "user":
                 columns.append(tf.broadcast_to(users[..., index], tf.shape(item_ids)))
             else:
-                ids = self._tables[index].lookup(context[field.name])
+                ids = self._tables[field.name].lookup(context[field.name])
                 columns.append(tf.broadcast_to(ids[:, None], tf.shape(item_ids)))
         return tf.stack(columns, axis=-1)
 

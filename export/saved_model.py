@@ -109,6 +109,7 @@ def main() -> None:
     flags = parse_flags()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    tf.get_logger().setLevel(logging.ERROR)  # Keras' notes on formats that are not used here
     try:
         run(Workspace(load_config(flags.config, flags.set)), flags.force)
     except ValueError as error:

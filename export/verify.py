@@ -158,6 +158,7 @@ def main() -> None:
     flags = parse_flags()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    tf.get_logger().setLevel(logging.ERROR)  # Keras' notes on formats that are not used here
     try:
         run(Workspace(load_config(flags.config, flags.set)), flags.version)
     except ValueError as error:

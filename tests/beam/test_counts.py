@@ -142,9 +142,10 @@ def test_too_many_rejected_rows_stop_the_run_with_their_reasons(kit, beam_argume
 
 def test_a_fault_of_ours_is_not_shown_as_bad_input():
     trace = 'Traceback (most recent call last):\n  File "x.py", line 1\nKeyError: \'user\' [while running \'X\']\n'
-    assert preprocess_module._find_message(trace) == ""
-    good = "ValueError: one\n\nDuring handling\n\nbuiltins.ValueError: The rule. Received: Error: 3. [while running 'X']\n"
-    assert preprocess_module._find_message(good) == "The rule. Received: Error: 3."
+    assert preprocess_module._find_message(RuntimeError(trace)) == ""
+    good = "ValueError: one\n\nDuring handling\n\nValueError: The rule. Received: Error: 3. [while running 'X']\n"
+    assert preprocess_module._find_message(RuntimeError(good)) == "The rule. Received: Error: 3."
+    assert preprocess_module._find_message(ValueError("The rule. [while running 'X']")) == "The rule."
 
 
 def test_an_empty_pool_is_refused(kit):

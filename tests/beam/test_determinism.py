@@ -7,9 +7,9 @@ PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 
 
 def rerun(kit, log, output, *beam_arguments, num_files=1, **sections):
-    """The data set of the same log in another folder."""
+    """The data set of the same files, or of the same log in several, in another workspace."""
     folder = kit.new_folder()
-    paths = log.write(folder / "input", num_files)
+    paths = output.config.source.paths if num_files == 1 else log.write(folder / "input", num_files)
     mode, protocol = output.config.split.mode, output.config.negatives.protocol
     return kit.preprocess(kit.build_config(paths, folder / "workspace", mode, protocol, **sections), *beam_arguments)
 
