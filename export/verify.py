@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from tf_lift.config import load_config
 from tf_lift.data.dataset_files import Dataset, open_dataset
-from tf_lift.data.examples import ExampleSpec, build_example_spec
+from tf_lift.data.examples import build_example_spec
+from tf_lift.data.raw_requests import build_request
 from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
@@ -47,7 +48,7 @@ def verify(workspace: Workspace, model_dir: Path) -> float:
     slate = spec.parse(tf.constant(serialized))
     expected = np.where(slate["mask"], tf.sigmoid(model(slate, training=False).logits), 0.0)
     requests = {"serving_default/examples": np.array(serialized, object)}
-    requests |= {f"rank_known_user/{name}": values for name, values in build_request(dataset, spec, slate).items()}
+    requests |= {f"rank_known_user/{name}": values for name, values in build_request(dataset, slate).items()}
     answers = _run_in_fresh_process(model_dir, requests)
     differences = {name: float(np.abs(answer - expected).max()) for name, answer in answers.items()}
     worst = max(differences, key=lambda name: differences[name])
@@ -57,35 +58,6 @@ def verify(workspace: Workspace, model_dir: Path) -> float:
             f"{differences[worst]:.2e}. Export again, and report it if it stays."
         )
     return differences[worst]
-
-
-def build_request(dataset: Dataset, spec: ExampleSpec, slate: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    """The raw ids of parsed examples, as `rank_known_user` takes them.
-
-    Args:
-        dataset: the data set.
-        spec: the examples' definition.
-        slate: what `ExampleSpec.parse` returned.
-
-    Returns:
-        `user` string [B], `candidates` string [B, C], `time` int64 [B], and each context field string [B].
-    """
-    schema, vocabularies = dataset.config.schema, dataset.info.vocabularies
-    fields, rows = slate["fields"].numpy(), slate["row"].numpy()
-    item = schema.item_index
-    # The example's ids are as of its time; a value that was new then is taken from the log's own row.
-    own = dataset.log.fields[rows]
-    candidates = fields[:, :, item].copy()
-    candidates[:, 0] = np.where(candidates[:, 0] == 1, own[:, item], candidates[:, 0])
-
-    def names(index: int, ids: np.ndarray) -> np.ndarray:
-        return np.array([vocabularies[index].value(int(value)) for value in ids.reshape(-1)], object).reshape(ids.shape)
-
-    request = {"user": names(schema.user_index, own[:, schema.user_index]), "candidates": names(item, candidates)}
-    request["time"] = slate["time"].numpy()
-    for index in schema.indices("context"):
-        request[schema.names[index]] = names(index, own[:, index])
-    return request
 
 
 def _read_serialized(dataset: Dataset) -> list[bytes]:

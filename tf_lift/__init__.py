@@ -22,4 +22,6 @@ if "tensorflow" in sys.modules:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices hide our own log lines
 
-__version__ = "0.1.0"
+from tf_lift._version import __version__  # noqa: E402
+
+__all__ = ["__version__"]

@@ -41,7 +41,7 @@ class SplitPredictions:
         probabilities: float32 [n].
         users: int32 [n] user index of each candidate's slate, whether or not its id was known then.
         rows: int64 [S] target row of each slate.
-        batches: the first parsed batch, with its attention, for the report.
+        first_batch: the first parsed batch, with its probabilities and attention, for the report.
     """
 
     candidates: Candidates

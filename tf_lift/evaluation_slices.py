@@ -3,6 +3,7 @@
 import numpy as np
 
 from tf_lift.data.dataset_files import Dataset
+from tf_lift.schema import PADDING_ID
 
 _MINUTE, _SIX_HOURS = 60, 6 * 3600
 
@@ -28,9 +29,8 @@ def slice_masks(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     has_history = ends > starts
     gap = np.where(has_history, times - log.time[np.maximum(ends - 1, 0)], np.iinfo(np.int64).max)
     items = log.fields[rows, schema.item_index]
-    repeat = np.array(
-        [item in log.fields[start:end, schema.item_index] for item, start, end in zip(items, starts, ends, strict=True)], bool
-    )
+    had = np.where(log.synthetic, PADDING_ID, log.fields[:, schema.item_index])  # a drawn row's item was never had
+    repeat = np.array([item in had[start:end] for item, start, end in zip(items, starts, ends, strict=True)], bool)
     return {
         "all": np.ones(len(rows), bool),
         "gap at most 60 s": gap <= _MINUTE,

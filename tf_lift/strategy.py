@@ -18,14 +18,26 @@ def build_strategy(training: Training) -> tf.distribute.Strategy:
     Raises:
         ValueError: the logical devices were asked for too late.
     """
-    if training.num_logical_devices:
-        _split_cpu(training.num_logical_devices)
+    prepare_devices(training)
     if training.strategy == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     if training.strategy == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def prepare_devices(training: Training) -> None:
+    """Splits the CPU into the logical devices of the configuration, which must happen before any operation runs.
+
+    Args:
+        training: the configuration's section.
+
+    Raises:
+        ValueError: operations have run.
+    """
+    if training.num_logical_devices:
+        _split_cpu(training.num_logical_devices)
 
 
 def _split_cpu(num_devices: int) -> None:

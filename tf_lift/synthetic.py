@@ -11,7 +11,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_ROWS = {"simple": 3000, "future": 12_000}
+DEFAULT_ROWS = {"simple": 3000, "future": 24_000}
 START_TIME = 1_704_067_200  # 2024-01-01T00:00:00Z, epoch seconds
 TRAIN_FROM = START_TIME + 40 * 86_400  # kind "future": the targets of train begin here ..
 TEST_FROM = START_TIME + 50 * 86_400  # .. and those of test here, epoch seconds
@@ -26,7 +26,7 @@ _DEVICES = ("phone", "tablet", "desktop")
 _ITEMS_PER_GROUP = 8
 _NUM_EARLIER = 2  # kind "future": rows of a user before the situation
 _ROWS_PER_SHOPPER = 12
-_SHOPPERS_PER_SITUATION = 0.5
+_SHOPPERS_PER_SITUATION = 1.0
 _TEST_SHARE = 0.4  # of the situations
 _TASTE_RATE = 0.95  # share of a shopper's labels that follow the taste
 
@@ -235,7 +235,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default="simple",
         help="simple: a small shop. future: labels that only the neighbours' futures tell (default: %(default)s)",
     )
-    parser.add_argument("--rows", type=int, metavar="N", help="about how many interactions (default: 3000, or 12000 for future)")
+    parser.add_argument("--rows", type=int, metavar="N", help="about how many interactions (default: 3000, or 24000 for future)")
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="of every draw (default: %(default)s)")
     return parser.parse_args(arguments)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tf_lift import encode, evaluate, fit, pretrain
 from tf_lift.config import Config, load_config
+from tf_lift.strategy import prepare_devices
 from tf_lift.workspace import Workspace
 
 STAGES = {"pretrain": pretrain.run, "encode": encode.run, "fit": fit.run, "evaluate": evaluate.run}
@@ -25,6 +26,7 @@ def run(config: Config, stages: Sequence[str] = tuple(STAGES)) -> None:
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise ValueError(f"`--stages` must be among {', '.join(STAGES)}. Received: {', '.join(unknown)}.")
+    prepare_devices(config.training)  # before the first stage that is not skipped, which may be one without a strategy
     for stage, run_stage in STAGES.items():
         if stage in stages:
             run_stage(Workspace(config))

@@ -22,7 +22,7 @@ def build_worked_predictions(dataset: Dataset, batch: Mapping[str, np.ndarray], 
 
 
 def describe_item(dataset: Dataset, fields: np.ndarray) -> str:
-    """An item's attributes and its identifier.
+    """An item's first known attribute and its identifier.
 
     Args:
         dataset: the data set.
@@ -30,8 +30,8 @@ def describe_item(dataset: Dataset, fields: np.ndarray) -> str:
     """
     schema, vocabularies = dataset.config.schema, dataset.info.vocabularies
     attributes = [index for index in schema.indices("item") if index != schema.item_index and fields[index] >= FIRST_VALUE_ID]
-    words = [vocabularies[index].value(int(fields[index])) for index in attributes]
-    return " · ".join([*words, f"#{vocabularies[schema.item_index].value(int(fields[schema.item_index]))}"])
+    words = [vocabularies[index].value(int(fields[index])) for index in attributes[:1]]
+    return " ".join([*words, f"#{vocabularies[schema.item_index].value(int(fields[schema.item_index]))}"])
 
 
 def _work(dataset: Dataset, batch: Mapping[str, np.ndarray], index: int) -> WorkedPrediction:

@@ -17,7 +17,7 @@ MANIFEST_NAME = "manifest.json"
 _DATASET_SECTIONS = ("source", "fields", "split", "behaviour", "negatives", "retrieval", "pipeline", "data_seed")
 _STAGE_SECTIONS = {
     "dataset": _DATASET_SECTIONS,
-    "pretrain": ("encoder", "pretraining", "training", "seed"),
+    "pretrain": ("encoder", "pretraining", "seed"),
     "encode": (),
     "fit": ("encoder", "predictor", "training", "seed"),
     "evaluate": (),
@@ -166,5 +166,5 @@ class Workspace:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON aside and renames it into place."""
     aside = path.with_name(path.name + ".partial")
-    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(aside, path)

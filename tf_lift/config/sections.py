@@ -133,9 +133,9 @@ class Behaviour:
             if len(found) < 2 or found != list(range(len(found))):
                 raise ValueError(f"`behaviour.classes` must map to 0, 1, .. without gaps, two or more. Received: {self.classes}.")
             strange = set(self.positive_classes) - set(found)
-            if strange or not self.positive_classes:
+            if strange or not 0 < len(set(self.positive_classes)) < len(found):
                 raise ValueError(
-                    f"`behaviour.positive_classes` must be among the classes {found}. Received: {self.positive_classes}."
+                    f"`behaviour.positive_classes` must be some of the classes {found}, not all. Received: {self.positive_classes}."
                 )
 
     @property

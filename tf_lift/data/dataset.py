@@ -66,7 +66,8 @@ def window_batches(
     """
 
     def add_noise(first_row: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        noise = tf.random.stateless_uniform([context_length, noise_width], seed=tf.stack([seed, first_row]))
+        seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(first_row, tf.int64)])
+        noise = tf.random.stateless_uniform([context_length, noise_width], seed=seeds)
         return {"first_row": first_row, "num_rows": count, "noise": noise}
 
     options = tf.data.Options()

@@ -34,7 +34,7 @@ class ExampleSpec:
 
     Attributes:
         shared_fields: names of the user and context fields.
-        candidate_fields: names of the item fields.
+        candidate_fields: names of the item fields, its key first: a place without a key is padding.
         field_names: names of all M fields, in order.
         num_neighbours: K.
         num_statistics: S'.
@@ -131,7 +131,8 @@ def build_example_spec(config: Config, num_statistics: int) -> ExampleSpec:
         num_statistics: S', from `DatasetInfo.statistic_sets`.
     """
     schema = config.schema
-    candidate = tuple(schema.fields[index].name for index in schema.indices("item"))
+    others = [index for index in schema.indices("item") if index != schema.item_index]
+    candidate = tuple(schema.names[index] for index in [schema.item_index, *others])
     return ExampleSpec(
         tuple(name for name in schema.names if name not in candidate),
         candidate,

@@ -164,8 +164,8 @@ class Predictor(tfrs.Model):
 
     def _positive_logit(self, logits: tf.Tensor) -> tf.Tensor:
         """The log-odds that a behaviour's label is 1, [B, C], from the head's logits."""
-        if logits.shape[-1] == 1:
-            return logits[..., 0]
+        if logits.shape[-1] == 1:  # of class 1
+            return logits[..., 0] if self.config.behaviour.is_positive(1) else -logits[..., 0]
         positive = tf.cast(self._is_positive, tf.bool)
         return tf.reduce_logsumexp(tf.boolean_mask(logits, positive, axis=2), axis=-1) - tf.reduce_logsumexp(
             tf.boolean_mask(logits, ~positive, axis=2), axis=-1

@@ -7,6 +7,7 @@ from tf_lift.config import Config
 from tf_lift.data.masking import choose_masked, label_ids, masked_label, rows_strictly_before
 from tf_lift.datastore import Datastore, Window
 from tf_lift.models.encoder import Encoder
+from tf_lift.schema import UNKNOWN_ID
 
 
 class BehaviourHead(tf.keras.layers.Layer):
@@ -92,25 +93,26 @@ class Pretrainer(tfrs.Model):
         noise = inputs["noise"]
         masked = choose_masked(noise[..., 0], window.times, window.mask, self.config.pretraining.mask_ratio)
         labels = tf.where(masked, masked_label(self._num_classes), label_ids(window.behaviours, window.mask))
-        fields = window.fields
+        fields, unknown = window.fields, noise[..., 1] < self.config.encoder.unknown_rate
         if training:
-            unknown = noise[..., 1:2] < self.config.encoder.unknown_rate
-            fields = tf.where(unknown & (fields > 1), 1, fields)
+            fields = _hide_ids(fields, unknown)
         if self.config.pretraining.targets == "masked":
             nothing = tf.zeros_like(fields[:, :0])
             states = self.encoder(fields, labels, window.mask, nothing, nothing[..., 0], training=training)
             return self.head(states.rows), window.behaviours, tf.cast(masked, tf.float32)
         visible = rows_strictly_before(window.times, window.mask)  # [B, L]
-        queries, truth = self._queries(window, fields, noise)
+        queries, truth = self._queries(window, noise)
         copies = 1 + self.num_negatives
+        if training:  # drawn items too: else an unknown item would mean a positive
+            queries = _hide_ids(queries, tf.tile(unknown, [1, copies]))
         states = self.encoder(fields, labels, window.mask, queries, tf.tile(visible, [1, copies]), training=training)
         return self.head(states.queries), truth, tf.tile(tf.cast(window.mask, tf.float32), [1, copies])
 
-    def _queries(self, window: Window, fields: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _queries(self, window: Window, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""
         schema = self.config.schema
         is_item = tf.constant([field.entity == "item" for field in schema.fields])
-        queries, truth = [fields], [window.behaviours]
+        queries, truth = [window.fields], [window.behaviours]
         num_items = tf.shape(self._item_table)[0] - 2
         num_popular = tf.shape(self._popular_items)[0]
         for index in range(self.num_negatives):
@@ -119,7 +121,7 @@ class Pretrainer(tfrs.Model):
             drawn = tf.minimum(tf.cast(place * tf.cast(num_popular, tf.float32), tf.int32), num_popular - 1)
             popular = tf.gather(self._popular_items, drawn)
             items = tf.where(kind < self.config.negatives.popularity_share, popular, uniform)
-            queries.append(tf.where(is_item, tf.gather(self._item_table, items), fields))
+            queries.append(tf.where(is_item, tf.gather(self._item_table, items), window.fields))
             truth.append(tf.zeros_like(window.behaviours))
         return tf.concat(queries, axis=1), tf.concat(truth, axis=1)
 
@@ -133,3 +135,8 @@ class Pretrainer(tfrs.Model):
             sample_weight=per_window / float(self.config.pretraining.batch_size),
             training=training,
         )
+
+
+def _hide_ids(fields: tf.Tensor, unknown: tf.Tensor) -> tf.Tensor:
+    """Fields int32 [B, T, M] with UNKNOWN_ID for the values of the rows where `unknown`, bool [B, T], holds."""
+    return tf.where(unknown[..., None] & (fields > UNKNOWN_ID), UNKNOWN_ID, fields)
