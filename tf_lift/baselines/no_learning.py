@@ -64,13 +64,16 @@ def score_baselines(dataset: Dataset, known: list[Candidates], target: Candidate
     }
     statistic = {dataset.info.match_sets.generators[place]: index for index, place in enumerate(dataset.info.statistic_sets)}
     user, item = (statistic.get((field,)) for field in entities)
-    if dataset.config.negatives.protocol == "none" and user is not None and item is not None:
+    own_labels = dataset.config.negatives.protocol == "none"
+    if own_labels and user is not None and item is not None:
         scores["user rate + item rate, up to t"] = [
             _odds_up_to_now(target, user, strength) + _odds_up_to_now(target, item, strength) for strength in RATE_STRENGTHS
         ]
     pair = statistic.get(tuple(sorted(entities)))
     if pair is not None:
-        seen = (target.match_counts[:, pair] > 0).astype(np.float64)
+        # Sampled negatives of the pool (protocol rim) are no sign that the user had the item.
+        rows = target.match_counts if own_labels else target.match_positives
+        seen = (rows[:, pair] > 0).astype(np.float64)
         scores["match rule"] = [-seen]
         scores["repeat rule"] = [seen]
         scores["popularity + match rule"] = [popular - _FAR_BELOW * seen]
