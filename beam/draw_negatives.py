@@ -10,8 +10,8 @@ from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID
 
 from .hashing import below, draw, uniform
 
-_MAX_ROUNDS = 64  # a slate that still lacks items after so many draws of each stays short
-_POOL, _UNIFORM, _KIND, _SOURCE_ROW, _TARGET = range(5)  # each purpose draws from its own sequence
+_MAX_ROUNDS = 64  # draws of each item; what a slate still lacks then is taken from the list of all usable items
+_POOL, _UNIFORM, _KIND, _SOURCE_ROW, _TARGET, _REST = range(6)  # each purpose draws from its own sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,21 @@ class NegativeSampler:
             if not rim:
                 usable &= ~self._is_own(part, drawn)
             result[short] = _fill(result[short], np.where(usable, drawn, PADDING_ID), distinct=not rim)
+        if not rim:
+            for index in np.flatnonzero((result == PADDING_ID).any(axis=1)):
+                result[index] = self._fill_from_all(result[index], targets, index)
         return result
+
+    def _fill_from_all(self, slate: np.ndarray, targets: Targets, index: int) -> np.ndarray:
+        """A slate that draws left short, filled with the other usable items as far as they go, in an order drawn for the target."""
+        one = Targets(*(getattr(targets, field.name)[index : index + 1] for field in dataclasses.fields(Targets)))
+        items = np.arange(np.searchsorted(self._item_first_times, one.times[0])) + FIRST_VALUE_ID
+        rest = items[(items != one.items) & ~self._is_own(one, items[None])[0] & ~np.isin(items, slate)]
+        rest = rest[np.argsort(draw(self._seed, _REST, one.users, one.order, rest))]
+        filled = slate.copy()
+        places = np.flatnonzero(slate == PADDING_ID)[: len(rest)]
+        filled[places] = rest[: len(places)]
+        return filled
 
     def _draw_rim(self, targets: Targets, turn: int) -> np.ndarray:
         """Any item of the log; a share of the slate from the user's own pool rows where there are some."""

@@ -14,7 +14,7 @@ from tf_lift.datastore import Datastore
 from tf_lift.encode import read_datastore
 from tf_lift.models.predictor import Predictor
 from tf_lift.pretrain import build_pretrainer, read_encoder
-from tf_lift.strategy import build_strategy
+from tf_lift.strategy import build_strategy, worker_index
 from tf_lift.training_loop import Schedule, train_epochs
 from tf_lift.workspace import Workspace
 
@@ -48,16 +48,17 @@ def run(workspace: Workspace) -> None:
         metrics = model.evaluate(validation, verbose=0, return_dict=True)
         return {"loss": metrics["log_loss"], "auc": metrics["auc"]}
 
-    with workspace.training("fit") as (progress_dir, finish):
+    with workspace.training("fit", worker_index(config.training)) as progress:
         history = train_epochs(
             "fit",
             model,
             lambda epoch: read_examples(dataset.example_pattern("train"), spec, size, config.seed * 1000 + epoch),
             validate,
             Schedule(config.training.num_epochs, config.training.patience),
-            progress_dir,
+            progress.folder,
+            progress.resume_from,
         )
-        with finish({"epochs": len(history["loss"])}) as folder:
+        with progress.finish({"epochs": len(history["loss"])}) as folder:
             tf.train.Checkpoint(model=model).write(str(folder / _WEIGHTS))
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
 

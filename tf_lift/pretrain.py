@@ -15,9 +15,9 @@ from tf_lift.datastore import Datastore, build_datastore
 from tf_lift.models.encoder import Encoder
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.schema import FIRST_VALUE_ID
-from tf_lift.strategy import build_strategy
+from tf_lift.strategy import build_strategy, worker_index
 from tf_lift.training_loop import Schedule, train_epochs
-from tf_lift.workspace import Workspace
+from tf_lift.workspace import Progress, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ def run(workspace: Workspace) -> None:
     with strategy.scope():
         model = build_pretrainer(dataset, build_datastore(dataset.log, None, config.retrieval.context_length))
         model.compile(optimizer=tf.keras.optimizers.Adam(config.pretraining.learning_rate))
-    with workspace.training("pretrain") as (progress_dir, finish):
-        history = _train(model, dataset, progress_dir) if config.pretraining.enabled else {}
-        with finish({"epochs": len(history.get("loss", []))}) as folder:
+    with workspace.training("pretrain", worker_index(config.training)) as progress:
+        history = _train(model, dataset, progress) if config.pretraining.enabled else {}
+        with progress.finish({"epochs": len(history.get("loss", []))}) as folder:
             write_encoder(model, folder)
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
 
@@ -89,7 +89,7 @@ def read_encoder(model: Pretrainer, folder: Path) -> None:
     status.assert_existing_objects_matched()
 
 
-def _train(model: Pretrainer, dataset: Dataset, folder: Path) -> dict[str, list[float]]:
+def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str, list[float]]:
     config: Config = dataset.config
     first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
     if not len(first):
@@ -116,5 +116,6 @@ def _train(model: Pretrainer, dataset: Dataset, folder: Path) -> dict[str, list[
         lambda epoch: batches(train, config.seed * 1000 + epoch, True),
         validate,
         Schedule(config.pretraining.num_epochs, config.pretraining.patience),
-        folder,
+        progress.folder,
+        progress.resume_from,
     )

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from tf_lift import encode, evaluate, fit, pretrain
 from tf_lift.config import Config, load_config
-from tf_lift.strategy import prepare_devices
+from tf_lift.strategy import prepare_devices, worker_index
 from tf_lift.workspace import Workspace
 
 STAGES = {"pretrain": pretrain.run, "encode": encode.run, "fit": fit.run, "evaluate": evaluate.run}
+_DISTRIBUTED_STAGES = ("pretrain", "fit")  # the others are worker 0's alone
 
 
 def run(config: Config, stages: Sequence[str] = tuple(STAGES)) -> None:
@@ -27,9 +28,14 @@ def run(config: Config, stages: Sequence[str] = tuple(STAGES)) -> None:
     if unknown:
         raise ValueError(f"`--stages` must be among {', '.join(STAGES)}. Received: {', '.join(unknown)}.")
     prepare_devices(config.training)  # before the first stage that is not skipped, which may be one without a strategy
+    workspace, worker = Workspace(config), worker_index(config.training)
     for stage, run_stage in STAGES.items():
-        if stage in stages:
-            run_stage(Workspace(config))
+        if stage not in stages:
+            continue
+        if worker == 0 or stage in _DISTRIBUTED_STAGES:
+            run_stage(workspace)
+        if worker:
+            workspace.wait_until_fresh(stage)
 
 
 def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:

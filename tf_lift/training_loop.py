@@ -47,6 +47,7 @@ def train_epochs(
     validate: Callable[[], dict[str, float]],
     schedule: Schedule,
     folder: Path,
+    resume_from: Path | None,
 ) -> dict[str, list[float]]:
     """Trains until validation stops improving, and leaves the model with the weights of its best epoch.
 
@@ -60,6 +61,7 @@ def train_epochs(
         validate: metrics of the model as it is; `loss` decides.
         schedule: when to stop.
         folder: for checkpoints and TensorBoard logs.
+        resume_from: the folder of an earlier run's, None to begin; the same for all workers of a strategy.
 
     Returns:
         History: a list a metric, one number an epoch; training's begin with "train_".
@@ -71,9 +73,11 @@ def train_epochs(
     manager = tf.train.CheckpointManager(latest, str(folder / "latest"), max_to_keep=1)
     keeper = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "best"), max_to_keep=1)
     history_file = folder / "history.tsv"
-    if manager.latest_checkpoint:
-        latest.restore(manager.latest_checkpoint).expect_partial()
+    earlier = tf.train.latest_checkpoint(str(resume_from / "latest")) if resume_from is not None else None
+    if earlier:
+        latest.restore(earlier).expect_partial()
         logger.info("%s: goes on after epoch %d", name, int(epochs))
+    model.distribute_reduction_method = "first"  # a metric's result is that of all replicas, in each of them
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
     num_steps: int | None = None
     while int(epochs) < schedule.num_epochs and int(epochs) - 1 - int(best_epoch) < schedule.patience:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_lift.config import Config
 
@@ -135,32 +136,58 @@ class Workspace:
         shutil.rmtree(replaced, ignore_errors=True)
 
     @contextlib.contextmanager
-    def training(
-        self, stage: str
-    ) -> Iterator[tuple[Path, Callable[[dict[str, Any]], contextlib.AbstractContextManager[Path]]]]:
+    def training(self, stage: str, worker: int = 0) -> Iterator["Progress"]:
         """A folder for checkpoints that outlives a killed run, and what to call to write the stage's artefact.
 
         Checkpoints of another configuration are removed first; all are when the artefact stands, but for the TensorBoard logs.
 
         Args:
             stage: the stage.
+            worker: number of this process among the workers of a strategy; only worker 0 writes the artefact.
         """
-        progress = self.run_dir / f"{stage}.progress"
-        stamp, fingerprint = progress / "fingerprint", self.fingerprint(stage)
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != fingerprint:
-            shutil.rmtree(progress, ignore_errors=True)
-            progress.mkdir(parents=True)
-            stamp.write_text(fingerprint, encoding="utf-8")
+        shared = self.run_dir / f"{stage}.progress"
+        folder = shared if worker == 0 else shared.with_name(f"{shared.name}-{worker}")
+        fingerprint = self.fingerprint(stage)
+        stamp, own_stamp = shared / "fingerprint", folder / "fingerprint"
+        is_resumable = stamp.is_file() and stamp.read_text(encoding="utf-8") == fingerprint
+        if worker or not is_resumable:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            own_stamp.write_text(fingerprint, encoding="utf-8")
 
         @contextlib.contextmanager
         def finish(manifest: dict[str, Any]) -> Iterator[Path]:
-            with self.writing(stage, manifest) as folder:
-                yield folder
-                if (progress / "tensorboard").is_dir():
-                    shutil.move(progress / "tensorboard", folder / "tensorboard")
-            shutil.rmtree(progress, ignore_errors=True)
+            if worker:
+                aside = folder / "artefact"
+                aside.mkdir(exist_ok=True)
+                yield aside
+            else:
+                with self.writing(stage, manifest) as aside:
+                    yield aside
+                    if (folder / "tensorboard").is_dir():
+                        shutil.move(folder / "tensorboard", aside / "tensorboard")
+            shutil.rmtree(folder, ignore_errors=True)
 
-        yield progress, finish
+        yield Progress(folder, shared if is_resumable else None, finish)
+
+    def wait_until_fresh(self, stage: str) -> None:
+        """Waits for worker 0 of a strategy to write a stage's artefact."""
+        while not self.is_fresh(stage):
+            time.sleep(1.0)
+
+
+class Progress(NamedTuple):
+    """Where a training stage keeps its checkpoints.
+
+    Attributes:
+        folder: where to write them.
+        resume_from: the folder whose checkpoints all workers resume from; None: there is none of this configuration.
+        finish: a context manager that gives the folder to write the stage's artefact in; takes its manifest.
+    """
+
+    folder: Path
+    resume_from: Path | None
+    finish: Callable[[dict[str, Any]], contextlib.AbstractContextManager[Path]]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -126,9 +126,17 @@ def describe(output, index: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "protocol", "split"),
+    [
+        ("static", "none", "train"),
+        ("static", "honest", "test"),
+        ("static", "rim", "train"),
+        ("rolling", "none", "test"),
+        ("rolling", "honest", "train"),
+        ("rolling", "rim", "test"),
+    ],
+)
 def test_another_future_with_new_users_and_items_leaves_what_an_example_says(kit, mode, protocol, split):
     log, base = kit.base(mode, protocol)
     kept = choose_target(kit, log, base, split, place=0)
@@ -136,13 +144,14 @@ def test_another_future_with_new_users_and_items_leaves_what_an_example_says(kit
     before, after = base.key_to_index(), other.key_to_index()
     compared = {key for key in before if key[1] < log.time[kept]} | {key_of(log, kept)}
     assert compared <= after.keys()
-    for key in compared:
+    chosen = [key_of(log, kept), *sorted(compared)[:: len(compared) // 100 + 1]]
+    for key in chosen:
         expected = describe(base, before[key])
         assert describe(other, after[key]) == expected
         for neighbour in filter(None, expected["neighbours"]):
             row, _, history, future = neighbour
             assert max(content[6] for content in [row, *history, *future]) < key[1]
-    assert any(len(describe(base, before[key])["history"]) > 1 for key in compared)
+    assert any(len(describe(base, before[key])["history"]) > 1 for key in chosen)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.data.dataset_files import Dataset
-from tf_lift.schema import UNKNOWN_ID
+from tf_lift.schema import PADDING_ID, UNKNOWN_ID
 
 
 def build_request(dataset: Dataset, slate: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
@@ -17,7 +17,8 @@ def build_request(dataset: Dataset, slate: Mapping[str, tf.Tensor]) -> dict[str,
         slate: what `ExampleSpec.parse` returned.
 
     Returns:
-        `user` string [B], `candidates` string [B, C], `time` int64 [B], and each context field string [B].
+        `user` string [B], `candidates` string [B, C], `time` int64 [B], and each context field string [B]. A drawn candidate that was
+        new at its slate's time (protocol rim) is left as padding: the example does not say which item it was.
     """
     schema, vocabularies = dataset.config.schema, dataset.info.vocabularies
     fields, rows = slate["fields"].numpy(), slate["row"].numpy()
@@ -26,6 +27,7 @@ def build_request(dataset: Dataset, slate: Mapping[str, tf.Tensor]) -> dict[str,
     own = dataset.log.fields[rows]
     candidates = fields[:, :, item].copy()
     candidates[:, 0] = np.where(candidates[:, 0] == UNKNOWN_ID, own[:, item], candidates[:, 0])
+    candidates[:, 1:][candidates[:, 1:] == UNKNOWN_ID] = PADDING_ID
 
     def names(index: int, ids: np.ndarray) -> np.ndarray:
         return np.array([vocabularies[index].value(int(value)) for value in ids.reshape(-1)], object).reshape(ids.shape)
