@@ -20,7 +20,7 @@ _EXAMPLE_ORDER = 200  # purpose of the draw that orders the examples of a file
 
 @dataclasses.dataclass(frozen=True)
 class TargetRows:
-    """The rows that become examples: split number (1 train, 2 validation, 3 test) and row ids, and the counts of the others."""
+    """The rows that become examples: row ids, split numbers (1 train, 2 validation, 3 test), and counts of all rows."""
 
     rows: np.ndarray
     splits: np.ndarray
@@ -31,8 +31,8 @@ def find_target_rows(dataset: Dataset) -> TargetRows:
     """Picks the targets of every split.
 
     Returns:
-        The targets in the order of rows. Its counts say where every row of the log is: `pool_window`, and for each split
-        `<split>_window`, of which `<split>_targets`, `<split>_not_sampled`, `<split>_new_item` and
+        The targets in the order of rows. Its counts say where every row of the log is: `pool_window`, and for each
+        split `<split>_window`, of which `<split>_targets`, `<split>_not_sampled`, `<split>_new_item` and
         `<split>_repeat`.
     """
     config, log = dataset.config, dataset.log
@@ -140,7 +140,10 @@ class ExampleBuilder:
         real = found.rows != NO_ROW
         rows = np.where(real, found.rows, 0).reshape(-1)
         num_future = self._dataset.log.num_visible_future(
-            rows, self._user_indices[rows], np.repeat(times, config.retrieval.num_neighbours), config.retrieval.context_length
+            rows,
+            self._user_indices[rows],
+            np.repeat(times, config.retrieval.num_neighbours),
+            config.retrieval.context_length,
         )
         statistics = list(self._dataset.info.statistic_sets)
         return {
@@ -160,7 +163,9 @@ class ExampleBuilder:
             return own, labels
         users = dataset.log.fields[rows, schema.user_index]
         order = rows - dataset.log.user_starts[users - FIRST_VALUE_ID]
-        items = self._sampler.draw(Targets(rows, users, dataset.log.fields[rows, schema.item_index], dataset.log.time[rows], order))
+        items = self._sampler.draw(
+            Targets(rows, users, dataset.log.fields[rows, schema.item_index], dataset.log.time[rows], order)
+        )
         table = np.concatenate([np.zeros((FIRST_VALUE_ID, len(schema)), np.int32), dataset.info.entity_fields["item"]])
         item_fields = list(schema.indices("item"))
         negatives = np.repeat(own, items.shape[1], axis=1)

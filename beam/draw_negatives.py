@@ -34,7 +34,7 @@ class Targets:
 
 
 def draw_pool_negatives(users: np.ndarray, order: np.ndarray, items: np.ndarray, num_items: int, seed: int) -> np.ndarray:
-    """One uniform negative for each pool row (protocol rim): another item of the whole log, never checked against the user.
+    """One uniform negative for each pool row (protocol rim): another item of the log, never checked against the user.
 
     Args:
         users: int32 [n] user ids.
@@ -56,7 +56,13 @@ class NegativeSampler:
     """Draws the negatives of targets."""
 
     def __init__(
-        self, log: InteractionLog, item_field: int, item_first_times: np.ndarray, pool_until: int | None, negatives: Negatives, seed: int
+        self,
+        log: InteractionLog,
+        item_field: int,
+        item_first_times: np.ndarray,
+        pool_until: int | None,
+        negatives: Negatives,
+        seed: int,
     ) -> None:
         """Prepares the draws.
 
@@ -112,7 +118,7 @@ class NegativeSampler:
         return result
 
     def _fill_from_all(self, slate: np.ndarray, targets: Targets, index: int) -> np.ndarray:
-        """A slate that draws left short, filled with the other usable items as far as they go, in an order drawn for the target."""
+        """A slate that draws left short, filled with other usable items, in an order drawn for the target."""
         one = Targets(*(getattr(targets, field.name)[index : index + 1] for field in dataclasses.fields(Targets)))
         items = np.arange(np.searchsorted(self._item_first_times, one.times[0])) + FIRST_VALUE_ID
         rest = items[(items != one.items) & ~self._is_own(one, items[None])[0] & ~np.isin(items, slate)]
@@ -135,7 +141,9 @@ class NegativeSampler:
         own = (places < num_own[:, None]) & (counts[:, None] > 0)
         if not own.any() or turn * 2 >= _MAX_ROUNDS:  # a user whose only item is the target's gets uniform ones in the end
             return items
-        source = starts[:, None] + below(draw(self._seed, _SOURCE_ROW, users, order, places, np.array(turn)), np.maximum(counts, 1)[:, None])
+        source = starts[:, None] + below(
+            draw(self._seed, _SOURCE_ROW, users, order, places, np.array(turn)), np.maximum(counts, 1)[:, None]
+        )
         return np.where(own, self._own_items[np.where(own, source, 0)], items)
 
     def _draw_honest(self, targets: Targets, turn: int) -> np.ndarray:

@@ -75,7 +75,7 @@ class JoinedTable:
 
 
 class JoinAttributeTables(beam.CombineFn):
-    """Joins the chunks of a table; of two rows with one key the earlier counts, a later one that differs is rejected."""
+    """Joins the chunks of a table; of rows with one key the first counts, and a later one that differs is rejected."""
 
     def create_accumulator(self) -> list[AttributeChunk]:
         return []
@@ -203,9 +203,9 @@ def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs, written: I
     rejected, read = counts.get("rejected", 0), counts.get("read", 0)
     if rejected > inputs.config.source.max_rejected_share * read:
         raise ValueError(
-            f"At most {inputs.config.source.max_rejected_share:.1%} of the rows may be rejected (source.max_rejected_share). Received: "
-            f"{rejected:,} of {read:,}. Their lines and reasons are in {inputs.dataset_dir / 'rejected'}; mend the file or the "
-            "[source] section."
+            f"At most {inputs.config.source.max_rejected_share:.1%} of the rows may be rejected "
+            f"(source.max_rejected_share). Received: {rejected:,} of {read:,}. Their lines and reasons are in "
+            f"{inputs.dataset_dir / 'rejected'}; mend the file or the [source] section."
         )
     return counts
 

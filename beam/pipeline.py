@@ -2,9 +2,9 @@
 
     log -> parse and join -> vocabularies and split -> interaction log -> posting lists -> examples
 
-Elements are batches, never rows. Where a step needs all of an earlier one (ids need every value, neighbours need every posting
-list), it takes that step's result as a side input. What a step writes depends on the data and the configuration alone, never
-on workers or bundles: groups are sorted by what identifies a row before they are written.
+Elements are batches, never rows. Where a step needs all of an earlier one (ids need every value, neighbours need every
+posting list), it takes that step's result as a side input. What a step writes depends on the data and the configuration
+alone, never on workers or bundles: groups are sorted by what identifies a row before they are written.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class ParseInteractions(beam.PTransform):
 
 
 class CheckInput(beam.PTransform):
-    """Writes rejected rows and the input's counts, and passes these on if not too many rows of the log were rejected."""
+    """Writes rejected rows and the input's counts, and passes these on if not too many of the log's were rejected."""
 
     def __init__(self, inputs: PipelineInputs, tables: Sequence[beam.PCollection]) -> None:
         super().__init__()
@@ -156,9 +156,7 @@ class BuildExamples(beam.PTransform):
 
 def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
     """Adds every step to a pipeline. The folder then holds the data set, and the steps' counts under `facts/`."""
-    tables = [
-        root | f"ReadTable{index}" >> ReadAttributeTable(inputs, index) for index in range(len(inputs.attribute_paths))
-    ]
+    tables = [root | f"ReadTable{index}" >> ReadAttributeTable(inputs, index) for index in range(len(inputs.attribute_paths))]
     parsed = root | "ParseInteractions" >> ParseInteractions(inputs, tables)
     read = (parsed.rejected, parsed.counts) | "CheckInput" >> CheckInput(inputs, tables)
     boundaries = (
@@ -168,10 +166,6 @@ def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
         | "FindBoundaries" >> beam.Map(log_steps.write_boundaries, inputs, AsSingleton(read))
     )
     vocabularies = parsed.batches | "BuildVocabularies" >> BuildVocabularies(inputs)
-    encoded = parsed.batches | "EncodeBatches" >> beam.Map(
-        log_steps.encode_with, inputs, AsIter(vocabularies)
-    )
+    encoded = parsed.batches | "EncodeBatches" >> beam.Map(log_steps.encode_with, inputs, AsIter(vocabularies))
     log = (encoded, boundaries) | "BuildLog" >> BuildLog(inputs)
     (log, boundaries) | "BuildExamples" >> BuildExamples(inputs)
-
-

@@ -49,7 +49,9 @@ def run(config: Config, beam_arguments: Sequence[str] = (), force: bool = False)
     """
     workspace = Workspace(config)
     log_paths = tuple(expand_paths(config.source.paths))
-    inputs_seen = _describe_files([*log_paths, *(path for table in config.source.attributes for path in expand_paths(table.paths))])
+    inputs_seen = _describe_files(
+        [*log_paths, *(path for table in config.source.attributes for path in expand_paths(table.paths))]
+    )
     existing = workspace.read_manifest("dataset")
     if not force and existing and workspace.is_fresh("dataset") and existing["inputs"] == inputs_seen:
         logger.info("preprocess: %s is up to date", workspace.dataset_dir)
@@ -116,7 +118,7 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
 
 
 def _find_message(error: RuntimeError | ValueError) -> str:
-    """The message of a step's ValueError, without Beam's addition; "" if the step failed with another error, a fault of ours.
+    """The message of a step's ValueError, without Beam's addition; "" if it failed with another error, a fault of ours.
 
     A step in this process raises it; a worker's comes back as the text of a traceback that ends with it.
     """
@@ -137,7 +139,12 @@ def _report_progress(facts_dir: Path, finished: threading.Event) -> None:
             if path.name not in seen:
                 seen.add(path.name)
                 facts = json.loads(path.read_text(encoding="utf-8"))
-                logger.info("%4.0f s  %s: %s", time.monotonic() - began, path.stem, ", ".join(f"{k} {v:,}" for k, v in facts.items()))
+                logger.info(
+                    "%4.0f s  %s: %s",
+                    time.monotonic() - began,
+                    path.stem,
+                    ", ".join(f"{k} {v:,}" for k, v in facts.items()),
+                )
                 if path.stem == "targets":
                     total = sum(count for name, count in facts.items() if name.endswith("_targets"))
                     bar = tqdm(total=total, unit="target", desc="examples", mininterval=1.0)
@@ -156,7 +163,10 @@ def _collect_facts(facts_dir: Path) -> dict[str, Any]:
         path.unlink()
     facts_dir.rmdir()
     boundaries = facts.pop("boundaries")
-    return {"boundaries": boundaries, "counts": {name: count for part in facts.values() for name, count in part.items()}}
+    return {
+        "boundaries": boundaries,
+        "counts": {name: count for part in facts.values() for name, count in part.items()},
+    }
 
 
 def _describe_files(paths: Sequence[str]) -> dict[str, str]:
@@ -177,8 +187,8 @@ def parse_flags(arguments: Sequence[str] | None = None) -> tuple[argparse.Namesp
     parser = argparse.ArgumentParser(
         prog="python -m beam.preprocess",
         description="Turns an interaction log into TFRecords with precomputed neighbours, with Apache Beam.",
-        epilog="Other options go to Beam: --direct_num_workers=2 --direct_running_mode=multi_processing, or --runner=DataflowRunner "
-        "--project=... --region=... --temp_location=gs://... The default is one in-memory worker.",
+        epilog="Other options go to Beam: --direct_num_workers=2 --direct_running_mode=multi_processing, or "
+        "--runner=DataflowRunner --project=... --region=... --temp_location=gs://... The default is one in-memory worker.",
     )
     parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")

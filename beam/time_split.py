@@ -47,7 +47,9 @@ def find_boundaries(values: np.ndarray, counts: np.ndarray, split: Split) -> Bou
         return time_at(int(boundary * ends[-1])) if split.by == "quantiles" else int(boundary)
 
     if not len(values):
-        raise ValueError("The log must hold interactions. Received: none; see rejected/ for the reasons, or widen the source's times.")
+        raise ValueError(
+            "The log must hold interactions. Received: none; see rejected/ for the reasons, or widen the source's times."
+        )
     train_from, test_from = place(split.train_from), place(split.test_from)
     before_train, before_test = (int(counts[values < time].sum()) for time in (train_from, test_from))
     if before_train == 0:
@@ -63,7 +65,8 @@ def find_boundaries(values: np.ndarray, counts: np.ndarray, split: Split) -> Bou
     if before_test == before_train or before_test == ends[-1]:
         raise ValueError(
             f"Train and test must hold interactions. Received: {before_test - before_train} from {train_from} to {test_from} and "
-            f"{ends[-1] - before_test} after it; the log ends at {values[-1]} (epoch seconds). Move split.train_from or split.test_from."
+            f"{ends[-1] - before_test} after it; the log ends at {values[-1]} (epoch seconds). Move split.train_from or "
+            "split.test_from."
         )
     validation_from = time_at(before_train + int((1.0 - split.validation_share) * (before_test - before_train)))
     if validation_from <= train_from:

@@ -42,8 +42,8 @@ Protocol = Literal["none", "honest", "rim"]
 class RawLog:
     """n rows of a log in the order of the file, as numbers: `user`, `item`, `channel`, `rating`, `time` [n].
 
-    The attributes follow from the numbers: age = user % 5, in a table; genre = item % 4, in a table that lacks every tenth item;
-    brand = item % 7, a column of the log.
+    The attributes follow from the numbers: age = user % 5, in a table; genre = item % 4, in a table that lacks every
+    tenth item; brand = item % 7, a column of the log.
     """
 
     user: np.ndarray
@@ -62,7 +62,9 @@ class RawLog:
         return RawLog(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
     def join(self, other: RawLog) -> RawLog:
-        return RawLog(*(np.concatenate([getattr(log, field.name) for log in (self, other)]) for field in dataclasses.fields(self)))
+        return RawLog(
+            *(np.concatenate([getattr(log, field.name) for log in (self, other)]) for field in dataclasses.fields(self))
+        )
 
     def places(self) -> np.ndarray:
         """[n] place of each row among its user's rows at its time."""
@@ -137,7 +139,7 @@ def build_config(
     protocol: Protocol = "none",
     **sections: Any,
 ) -> Config:
-    """A configuration of the random log. `sections`: values that replace those of `split`, `negatives`, `retrieval`, `pipeline`."""
+    """A configuration of the random log. `sections`: tables of values that replace those below."""
     folder = Path(log_paths[0]).parent
 
     def merge(name: str, **defaults: Any) -> dict[str, Any]:
@@ -157,7 +159,16 @@ def build_config(
         FIELDS,
         Split(**merge("split", mode=mode, by="times", train_from=TRAIN_FROM, test_from=TEST_FROM)),
         Behaviour("threshold", "rating", 4.0) if protocol == "none" else Behaviour(),
-        Negatives(**merge("negatives", protocol=protocol, per_target=8, popularity_share=0.25, own_share=0.25, per_pool_row=per_pool_row)),
+        Negatives(
+            **merge(
+                "negatives",
+                protocol=protocol,
+                per_target=8,
+                popularity_share=0.25,
+                own_share=0.25,
+                per_pool_row=per_pool_row,
+            )
+        ),
         Retrieval(**merge("retrieval", num_neighbours=6, context_length=4)),
         Pipeline(**merge("pipeline", num_shards=3, example_shards=2, rows_per_batch=200, targets_per_batch=64)),
         data_seed=sections.get("data_seed", 7),
@@ -205,7 +216,10 @@ class Output:
         rows = self.slates["row"]
         users = log.fields[rows, schema.user_index]
         places = rows - log.rows_before(users, log.time[rows])
-        keys = [(self.value("user", user), int(log.time[row]), int(place)) for user, row, place in zip(users, rows, places, strict=True)]
+        keys = [
+            (self.value("user", user), int(log.time[row]), int(place))
+            for user, row, place in zip(users, rows, places, strict=True)
+        ]
         assert len(set(keys)) == len(keys) == len(self.serialized)
         return {key: index for index, key in enumerate(keys)}
 

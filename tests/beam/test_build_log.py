@@ -116,7 +116,11 @@ def test_conflicting_attributes_are_settled_to_the_earliest_and_counted(kit):
     folder = kit.new_folder()
     paths = log.write(folder / "input")
     cells = [list(row) for row in log.cells()]
-    item = next(item for item in range(1, 20) if (log.item == item).sum() > 3 and (log.time[log.item == item] == log.time[log.item == item].min()).sum() == 1)
+    item = next(
+        item
+        for item in range(1, 20)
+        if (log.item == item).sum() > 3 and (log.time[log.item == item] == log.time[log.item == item].min()).sum() == 1
+    )
     rows = np.flatnonzero(log.item == item)
     earliest = rows[np.argmin(log.time[rows])]
     for row in rows:
@@ -163,6 +167,12 @@ def test_shards_are_runs_of_users_of_nearly_equal_size(num_users, num_shards):
 def test_one_item_leaves_nothing_to_draw(tmp_path):
     config = build_config(protocol="rim", per_pool_row=1)
     tables = {"item": ITEM_TABLE[:1], "user": USER_TABLE}
-    batch = EncodedBatch(np.array([[2, 5, 2]], np.int32), np.zeros(1, np.int64), np.ones(1, np.int8), np.zeros(1, np.int32), np.ones(1, np.int64))
+    batch = EncodedBatch(
+        np.array([[2, 5, 2]], np.int32),
+        np.zeros(1, np.int64),
+        np.ones(1, np.int8),
+        np.zeros(1, np.int32),
+        np.ones(1, np.int64),
+    )
     with pytest.raises(ValueError, match="needs at least two items to draw a negative. Received: 1."):
         write_shard(0, [batch], config, BOUNDARIES, tables, tmp_path / "0.tfrecord")

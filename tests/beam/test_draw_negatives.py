@@ -85,7 +85,7 @@ def test_popular_negatives_follow_the_popularity_before_the_target(share):
 
 
 def test_a_share_of_the_slate_is_popular():
-    """One item of a thousand makes up half of the log: it is in every slate with popular places, and seldom in others."""
+    """One item of a thousand makes up half of the log: every slate with popular places holds it, others seldom do."""
     items = np.concatenate([np.arange(1000), np.full(1000, 999)]) + FIRST_VALUE_ID
     log, first_times = build_log(np.full(2000, FIRST_VALUE_ID), items, np.zeros(2000, np.int64))
     ones = np.ones(2000, np.int64)
@@ -177,5 +177,3 @@ def test_picked_targets_are_a_share_and_nested():
     assert (many | ~few).all()
     assert pick_targets(users, order, 1.0, 3).all() and not pick_targets(users, order, 0.0, 3).any()
     assert (pick_targets(users, order, 0.5, 4) != pick_targets(users, order, 0.5, 3)).any()
-
-

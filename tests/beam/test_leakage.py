@@ -1,7 +1,7 @@
 """Nothing at or after a target's time influences its example (DESIGN.md section 7).
 
-Draws of protocol "rim" come from the items of the whole log, as the paper's do. Its logs here show every item before train begins
-and its changes add none, so that the items are the same by construction and whole slates can be compared.
+Draws of protocol "rim" come from the items of the whole log, as the paper's do. Its logs here show every item before
+train begins and its changes add none, so that the items are the same by construction and whole slates are compared.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def choose_target(kit, log, output, split: str, place: int) -> int:
-    """Index in the log of a target inside a split, at this place among its user's rows of one time, whose user is not new."""
+    """Index in the log of a target of a split, at this place among its user's rows of one time; the user is not new."""
     boundaries = output.dataset.info.boundaries
     number = boundaries.split_of(log.time)
     keys = output.key_to_index()
@@ -38,8 +38,8 @@ def key_of(log, row: int) -> tuple[str, int, int]:
 def scramble(kit, log, kept: int, has_late_items: bool, rng: np.random.Generator):
     """The log with other items, behaviours and times, not before the kept row's, in every other row at or after it.
 
-    The kept user's other rows of that time stay there and no row of that user joins them: an example names its row by its place
-    among them.
+    The kept user's other rows of that time stay there and no row of that user joins them: an example names its row by
+    its place among them.
     """
     cut, end = log.time[kept], kit.begin + kit.num_ticks * kit.tick
     later = log.time >= cut
@@ -73,7 +73,7 @@ def test_other_interactions_from_then_on_leave_an_example_as_it_is(kit, mode, pr
 
 
 def replace_future(kit, log, kept: int, has_late_items: bool, rng: np.random.Generator):
-    """The log without its other rows at or after the kept row, and with rows of new users, and new items where wanted, instead."""
+    """The log with rows of new users, and of new items where wanted, in place of all others at or after the kept row."""
     cut, end = int(log.time[kept]), kit.begin + kit.num_ticks * kit.tick
     rows = (log.time < cut) | (np.arange(len(log)) == kept)
     num_new = 120

@@ -7,7 +7,6 @@ import pytest
 
 MODES = ("static", "rolling")
 FIELDS = ("user", "age", "item", "genre", "brand", "channel")
-# Which sets of fields an example counts: closed under "a user has its age, an item its genre and brand", of one or two generators.
 DETERMINED = {"user": {"age"}, "item": {"genre", "brand"}}
 
 
@@ -92,7 +91,9 @@ def test_neighbours_equal_a_scan_of_the_log(kit, mode, retrieval):
         target = rows[slates["row"][index]]
         pool, known, best, futures = scan(rows, target, mode, kit.train_from, output.config.retrieval)
         num = len(best)
-        assert slates["neighbour_rows"][index, 0].tolist() == [row for _, row in best] + [-1] * (len(slates["neighbour_rows"][index, 0]) - num)
+        assert slates["neighbour_rows"][index, 0].tolist() == [row for _, row in best] + [-1] * (
+            len(slates["neighbour_rows"][index, 0]) - num
+        )
         scores = np.array([score for score, _ in best]) / 2**20
         np.testing.assert_array_equal(slates["neighbour_scores"][index, 0, :num], scores.astype(np.float32))
         assert slates["neighbour_num_future"][index, 0, :num].tolist() == futures
@@ -107,6 +108,8 @@ def test_neighbours_equal_a_scan_of_the_log(kit, mode, retrieval):
             ]
             assert slates["match_counts"][index, 0, place] == len(matching)
             assert slates["match_positives"][index, 0, place] == sum(rows[row][2] for row in matching)
-        history = [row for row in rows if row[0][0] == target[0][0] and row[1] < target[1]][-output.config.retrieval.context_length :]
+        history = [row for row in rows if row[0][0] == target[0][0] and row[1] < target[1]][
+            -output.config.retrieval.context_length :
+        ]
         first, count = output.dataset.log.windows_at(slates["history_position"][index], output.config.retrieval.context_length)
         assert [content[:7] for content in contents[first : first + count]] == [(*row[0], row[1]) for row in history]

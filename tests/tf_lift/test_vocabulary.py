@@ -15,7 +15,13 @@ def test_ids_and_values():
     ids = VOCABULARY.ids(["Film-Noir", "", "Western", "Drama", "drama", "(unknown)"])
     assert ids.dtype == np.int32
     assert ids.tolist() == [3, PADDING_ID, UNKNOWN_ID, FIRST_VALUE_ID, UNKNOWN_ID, 4]
-    assert [VOCABULARY.value(value_id) for value_id in (0, 1, 2, 3, 4)] == ["", "(unknown)", "Drama", "Film-Noir", "(unknown)"]
+    assert [VOCABULARY.value(value_id) for value_id in (0, 1, 2, 3, 4)] == [
+        "",
+        "(unknown)",
+        "Drama",
+        "Film-Noir",
+        "(unknown)",
+    ]
     assert VOCABULARY.num_ids == 5
 
 

@@ -31,7 +31,11 @@ def test_an_artefact_appears_with_its_manifest_when_the_block_ends(config):
         assert not workspace.dataset_dir.exists() and not workspace.is_fresh("dataset")
     assert (workspace.dataset_dir / "data").read_text(encoding="utf-8") == "x"
     manifest = workspace.check_fresh("dataset")
-    assert (manifest["stage"], manifest["rows"], manifest["fingerprint"]) == ("dataset", 3, workspace.fingerprint("dataset"))
+    assert (manifest["stage"], manifest["rows"], manifest["fingerprint"]) == (
+        "dataset",
+        3,
+        workspace.fingerprint("dataset"),
+    )
     assert [path.name for path in workspace.root.iterdir()] == ["dataset"]
 
 
@@ -66,7 +70,11 @@ def test_no_moment_of_the_replacement_shows_half_an_artefact(config, monkeypatch
             (folder / name).write_text("old", encoding="utf-8")
 
     def remove_some(folder: Path, ignore_errors: bool = False) -> None:
-        names = sorted((path.name for path in Path(folder).iterdir()), key=lambda name: name == "manifest.json") if Path(folder).exists() else []
+        names = (
+            sorted((path.name for path in Path(folder).iterdir()), key=lambda name: name == "manifest.json")
+            if Path(folder).exists()
+            else []
+        )
         for name in names[:removed]:
             (Path(folder) / name).unlink()
         if names:
@@ -77,7 +85,9 @@ def test_no_moment_of_the_replacement_shows_half_an_artefact(config, monkeypatch
         for name in ("a", "b", "z"):
             (folder / name).write_text("new", encoding="utf-8")
     if workspace.read_manifest("dataset") is not None:
-        texts = {path.name: path.read_text(encoding="utf-8") for path in workspace.dataset_dir.iterdir() if path.suffix != ".json"}
+        texts = {
+            path.name: path.read_text(encoding="utf-8") for path in workspace.dataset_dir.iterdir() if path.suffix != ".json"
+        }
         assert set(texts) == {"a", "b", "z"} and len(set(texts.values())) == 1
 
 
@@ -111,7 +121,9 @@ def test_a_stage_is_stale_when_its_input_was_made_of_other_files(config):
 def test_a_missing_input_is_named(config):
     workspace = Workspace(config)
     assert workspace.read_manifest("dataset") is None
-    with pytest.raises(ValueError, match=r"stage 'dataset' must be there. Received: no manifest in .*dataset. Run `python -m beam.pre"):
+    with pytest.raises(
+        ValueError, match=r"stage 'dataset' must be there. Received: no manifest in .*dataset. Run `python -m beam.pre"
+    ):
         workspace.check_fresh("dataset")
     with pytest.raises(ValueError, match="stage 'dataset' must be there"), workspace.writing("pretrain", {}):
         pytest.fail("the block must not begin without its input")
