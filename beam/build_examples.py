@@ -111,7 +111,9 @@ class ExampleBuilder:
         flat = self._dataset.known_as_of(fields.reshape(-1, num_fields), flat_times)
         looked_up = self.look_up(flat, flat_times)
         history = self._dataset.log.positions_at(self._dataset.log.fields[rows, self._dataset.config.schema.user_index], times)
-        slates = {name: values.reshape(num_targets, num_candidates, -1) for name, values in looked_up.items()}
+        slates: dict[str, np.ndarray] = {
+            name: values.reshape(num_targets, num_candidates, -1) for name, values in looked_up.items()
+        }
         slates["fields"] = flat.reshape(fields.shape)
         real = fields[:, :, self._dataset.config.schema.item_index] != PADDING_ID
         for index in range(num_targets):

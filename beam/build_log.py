@@ -86,7 +86,7 @@ def _settle_attributes(
 def _add_negatives(
     columns: dict[str, np.ndarray], config: Config, boundaries: Boundaries, item_table: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Adds `per_pool_row` negatives at the time of each pool row, before or after it by a draw: order must not tell them apart."""
+    """Adds `per_pool_row` negatives at the time of each pool row, before or after it by a draw: order must tell nothing."""
     schema, seed = config.schema, config.data_seed
     users = columns["fields"][:, schema.user_index]
     _, first, counts = np.unique(users, return_index=True, return_counts=True)

@@ -113,7 +113,7 @@ class NegativeSampler:
                 usable &= ~self._is_own(part, drawn)
             result[short] = _fill(result[short], np.where(usable, drawn, PADDING_ID), distinct=not rim)
         if not rim:
-            for index in np.flatnonzero((result == PADDING_ID).any(axis=1)):
+            for index in np.flatnonzero((result == PADDING_ID).any(axis=1)).tolist():
                 result[index] = self._fill_from_all(result[index], targets, index)
         return result
 

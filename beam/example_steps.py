@@ -62,7 +62,7 @@ def list_target_batches(
 def build_slates(
     batch: tuple[np.ndarray, np.ndarray], inputs: PipelineInputs, boundaries: Boundaries
 ) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
-    """The serialized examples of a batch of targets, by split and file, with their places in it and their number of candidates."""
+    """The serialized examples of a batch of targets, by split and file, with their places in it and number of candidates."""
     rows, splits = batch
     builder = _open_builder(inputs, boundaries)
     serialized: list[bytes] = []

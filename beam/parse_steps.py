@@ -60,7 +60,7 @@ def parse_attribute_chunk(chunk: RawChunk, inputs: PipelineInputs, table: int) -
     columns = inputs.columns.attributes[table]
     parsed = parse_attributes(chunk, inputs.config.source.attributes[table], columns, inputs.config.schema)
     values = [parsed.fields[name].to_pylist() for name in columns]
-    rows = list(zip(*values, strict=True)) if columns else [()] * len(parsed.keys)
+    rows: list[tuple[str, ...]] = list(zip(*values, strict=True)) if columns else [()] * len(parsed.keys)
     place = (chunk.file_index, chunk.first_line)
     return AttributeChunk(place, chunk.path, parsed.keys.to_pylist(), parsed.lines.tolist(), rows, parsed.rejected)
 

@@ -1,5 +1,6 @@
 """Everything between raw ids and probabilities, as one graph of stock TensorFlow operations (DESIGN.md section 6)."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -179,8 +180,8 @@ class RankingModule(tf.Module):
 
 def variable_datastore(store: Datastore) -> Datastore:
     """The same datastore with variables in the place of constants."""
-    arrays = ("fields", "behaviours", "times", "user_indices", "window_first", "window_length", "states")
-    return Datastore(*(constant_variable(getattr(store, name), name) for name in arrays), context_length=store.context_length)
+    names = ("fields", "behaviours", "times", "user_indices", "window_first", "window_length", "states")
+    return dataclasses.replace(store, **{name: constant_variable(getattr(store, name), name) for name in names})
 
 
 def _with_reserved_rows(table: np.ndarray, columns: tuple[int, ...]) -> np.ndarray:

@@ -22,6 +22,6 @@ if "tensorflow" in sys.modules:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices hide our own log lines
 
-from tf_lift._version import __version__  # noqa: E402
+from tf_lift._version import __version__
 
 __all__ = ["__version__"]

@@ -176,6 +176,9 @@ def _measure(test: SplitPredictions, chosen: np.ndarray, probabilities: np.ndarr
     inside = chosen[test.candidates.slates]
     labels = test.candidates.labels[inside]
     measured = metrics.binary_metrics(labels, probabilities[inside], test.users[inside])
+    # Order is the score's own: Platt's scaling may have turned a rule that is wrong on this data upside down.
+    measured["AUC"] = metrics.auc(labels, scores[inside])
+    measured["per-user AUC"] = metrics.per_user_auc(test.users[inside], labels, scores[inside])[0]
     grid = _as_slates(test, chosen)
     if grid is not None:
         slates, mask = grid

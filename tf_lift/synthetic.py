@@ -143,7 +143,7 @@ def generate_future(num_rows: int, seed: int) -> dict[str, Table]:
 
 
 class _FutureLog:
-    """The rows of `generate_future` while they are drawn; users get numbers that are drawn too, and so tell nothing."""
+    """The rows of `generate_future` while they are drawn; ids are numbered as they come, and the classes in a drawn order."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw

@@ -198,7 +198,7 @@ class PostingLists:
                 break
             lower, upper = starts[active, sets], stops[active, sets]
             if retrieval.exclude_own_user:
-                ranks = self._newest_of_others(lower, upper, k, own_users[active], rank_to_user)  # type: ignore[index]
+                ranks = self._newest_of_others(lower, upper, k, own_users[active], rank_to_user)  # type: ignore[index, arg-type]
             else:
                 ranks = _newest(self.ranks, lower, upper, k)
             score = units[active, sets]

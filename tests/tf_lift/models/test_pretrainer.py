@@ -129,12 +129,13 @@ def test_several_behaviours_are_a_softmax(tiny: Any, targets: str) -> None:
 @pytest.mark.parametrize("targets", ["masked", "queries"])
 def test_training_lowers_the_loss(tiny: Any, targets: str) -> None:
     dataset = change(tiny.dataset(), pretraining={"targets": targets, "mask_ratio": 0.3})
-    model, _, _ = build(dataset)
+    model, store, _ = build(dataset)
+    model = replace_log(model, dataset, store, behaviours=store.user_indices.numpy() % 2)  # a behaviour that the user tells
     first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
     data = window_batches(first, count, LENGTH, model.noise_width, 32, 1, False)
-    model.compile(optimizer=tf.keras.optimizers.Adam(2e-2))
-    losses = model.fit(data, epochs=12, verbose=0).history["log_loss"]
-    assert losses[-1] < 0.85 * losses[0]
+    model.compile(optimizer=tf.keras.optimizers.Adam(5e-3))
+    losses = model.fit(data, epochs=15, verbose=0).history["log_loss"]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_hidden_ids_leave_labels_alone_to_know(tiny: Any) -> None:
