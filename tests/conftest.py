@@ -84,7 +84,11 @@ batch_size = 32
 """
 
 HONEST = ('behaviour={kind="positive_only"}', 'negatives={protocol="honest",per_target=12}')
-RIM = ('behaviour={kind="positive_only"}', 'negatives={protocol="rim",per_target=12,per_pool_row=1}', 'split={mode="static"}')
+RIM = (
+    'behaviour={kind="positive_only"}',
+    'negatives={protocol="rim",per_target=12,per_pool_row=1}',
+    'split={mode="static"}',
+)
 CLASSES = ('behaviour={kind="classes",column="verb",classes={view=0,cart=1,buy=2},positive_classes=[1,2]}',)
 
 

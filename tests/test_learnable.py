@@ -16,6 +16,7 @@ from tf_lift import synthetic, train
 from tf_lift.config import Config, load_config
 from tf_lift.workspace import Workspace
 
+NUM_ROWS = 16_000
 SEEDS = (7, 8, 9)
 
 TOML = """
@@ -73,9 +74,9 @@ state_dim = 16
 num_layers = 1
 
 [pretraining]
-batch_size = 64
+batch_size = 128
 learning_rate = 0.005
-num_epochs = 4
+num_epochs = 3
 
 [predictor]
 hidden_dims = [32]
@@ -83,7 +84,7 @@ hidden_dims = [32]
 [training]
 batch_size = 32
 learning_rate = 0.003
-num_epochs = 5
+num_epochs = 4
 """
 
 
@@ -108,12 +109,12 @@ def write_log(folder: Path, tables: dict[str, synthetic.Table]) -> Config:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return write_log(tmp_path_factory.mktemp("planted"), synthetic.generate("future"))
+    return write_log(tmp_path_factory.mktemp("planted"), synthetic.generate("future", NUM_ROWS))
 
 
 @pytest.fixture(scope="module")
 def shuffled(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    tables = synthetic.generate("future")
+    tables = synthetic.generate("future", NUM_ROWS)
     tables["interactions.csv"] = shuffle_train_labels(tables["interactions.csv"])
     return write_log(tmp_path_factory.mktemp("shuffled"), tables)
 
@@ -145,7 +146,7 @@ def measure(config: Config, **predictor: object) -> dict[str, float]:
 def test_nothing_but_the_futures_differs_between_the_classes():
     """Counts on the log itself, so that a model that learns it cannot have learnt something else."""
     user_to_rows = defaultdict(list)
-    for user, item, situation, time, label in synthetic.generate("future")["interactions.csv"].rows:
+    for user, item, situation, time, label in synthetic.generate("future", NUM_ROWS)["interactions.csv"].rows:
         user_to_rows[user].append((str(item)[0], situation, int(time), int(label)))
     all_rows = [row for rows in user_to_rows.values() for row in rows]
     targets = [row for row in all_rows if row[2] >= synthetic.TRAIN_FROM]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,13 +66,17 @@ def train_epochs(
 
     Returns:
         History: a list a metric, one number an epoch; training's begin with "train_".
+
+    Raises:
+        ValueError: the validation loss is not finite.
     """
     epochs = tf.Variable(0, dtype=tf.int64)
     best = tf.Variable(float("inf"), dtype=tf.float64)
     best_epoch = tf.Variable(-1, dtype=tf.int64)
     latest = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epochs=epochs, best=best, best_epoch=best_epoch)
     manager = tf.train.CheckpointManager(latest, str(folder / "latest"), max_to_keep=1)
-    keeper = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "best"), max_to_keep=1)
+    # Two: of the best epoch, and of one that seemed better and was killed before `latest` was written.
+    keeper = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "best"), max_to_keep=2)
     history_file = folder / "history.tsv"
     earlier = tf.train.latest_checkpoint(str(resume_from / "latest")) if resume_from is not None else None
     if earlier:
@@ -87,6 +92,11 @@ def train_epochs(
         num_steps = fitted.params.get("steps")
         trained = {f"train_{key}": float(values[-1]) for key, values in fitted.history.items() if key in _REPORTED}
         metrics = {**trained, **validate()}
+        if not math.isfinite(metrics["loss"]):
+            raise ValueError(
+                f"The validation loss must be a finite number. Received: {metrics['loss']} after epoch {epoch + 1} of {name}. Lower its "
+                "learning rate, or look for extreme values in the data."
+            )
         with writer.as_default(step=epoch + 1):
             for key, value in metrics.items():
                 tf.summary.scalar(key, value)
@@ -99,8 +109,9 @@ def train_epochs(
         _append_history(history_file, epoch, metrics)
         manager.save(checkpoint_number=epoch)
         logger.info("%s epoch %d: %s", name, epoch + 1, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
-    if keeper.latest_checkpoint:
-        tf.train.Checkpoint(model=model).restore(keeper.latest_checkpoint).expect_partial()
+    best_path = folder / "best" / f"ckpt-{int(best_epoch)}"
+    if best_path.with_name(f"{best_path.name}.index").is_file():
+        tf.train.Checkpoint(model=model).restore(str(best_path)).expect_partial()
     return _read_history(history_file, int(epochs))
 
 

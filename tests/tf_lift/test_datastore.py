@@ -65,7 +65,9 @@ def test_states_before_and_after_rows_are_those_of_their_positions(dataset: Data
         asked = np.concatenate([valid, [-1]]).astype(np.int32)
         after = store.states_after(tf.constant(asked), tf.fill([len(asked)], num_future)).numpy()[:, 0]
         # After row r and n more rows of its user stands the position before row r + n + 1.
-        np.testing.assert_array_equal(after[:-1], states[valid + num_future + 1 + users[valid] + 1] if num_future else 0.0)
+        np.testing.assert_array_equal(
+            after[:-1], states[valid + num_future + 1 + users[valid] + 1] if num_future else 0.0
+        )
         assert after[-1] == 0
 
 

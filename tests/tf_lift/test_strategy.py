@@ -1,4 +1,4 @@
-"""Two replicas on logical CPU devices reach what one device does. Each case is its own process: devices are split before TensorFlow runs."""
+"""Two replicas on logical CPU devices reach what one device does. Each case is a process of its own, as devices are split at the start."""
 
 import json
 import os
@@ -57,7 +57,8 @@ def test_two_replicas_reach_the_losses_and_weights_of_one_device(tiny: Any, tmp_
         "two": ["run=two", "training.strategy=mirrored", "training.num_logical_devices=2"],
     }
     processes = {
-        name: train_in_new_process(tiny.toml, tmp_path / f"{name}.npz", *overrides, *extra) for name, extra in cases.items()
+        name: train_in_new_process(tiny.toml, tmp_path / f"{name}.npz", *overrides, *extra)
+        for name, extra in cases.items()
     }
     for process in processes.values():
         _, errors = process.communicate(timeout=300)
@@ -89,7 +90,9 @@ def test_the_default_is_the_default_strategy() -> None:
 
 def test_devices_asked_for_too_late_are_an_error() -> None:
     tf.zeros(1)  # TensorFlow is in use now
-    with pytest.raises(ValueError, match=r"split into logical devices before.*num_logical_devices = 3, with 1 already. Start a new"):
+    with pytest.raises(
+        ValueError, match=r"split into logical devices before.*num_logical_devices = 3, with 1 already. Start a new"
+    ):
         build_strategy(Training(strategy="mirrored", num_logical_devices=3))
 
 

@@ -41,7 +41,9 @@ def test_order_follows_the_seed(dataset: Dataset) -> None:
 
 def test_missing_examples_are_an_error(dataset: Dataset) -> None:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-    with pytest.raises(ValueError, match=r"Received: no file like .*nothing-\*\.tfrecord. Run `python -m beam.preprocess`"):
+    with pytest.raises(
+        ValueError, match=r"Received: no file like .*nothing-\*\.tfrecord. Run `python -m beam.preprocess`"
+    ):
         read_examples(dataset.example_pattern("nothing"), spec, 4)
 
 
@@ -53,7 +55,9 @@ def read_window_batches(seed: int, shuffle: bool, batch_size: int = 4) -> dict[i
     return {
         int(row): (int(number), noise)
         for batch in batches
-        for row, number, noise in zip(*(batch[name].numpy() for name in ("first_row", "num_rows", "noise")), strict=True)
+        for row, number, noise in zip(
+            *(batch[name].numpy() for name in ("first_row", "num_rows", "noise")), strict=True
+        )
     }
 
 
@@ -66,7 +70,11 @@ def test_windows_come_once_with_noise_of_their_own() -> None:
 
 @pytest.mark.parametrize("seed", [3, 3_000_000_007])
 def test_noise_depends_on_window_and_seed_alone(seed: int) -> None:
-    in_order, shuffled, other = read_window_batches(seed, False), read_window_batches(seed, True, 3), read_window_batches(seed + 1, True)
+    in_order, shuffled, other = (
+        read_window_batches(seed, False),
+        read_window_batches(seed, True, 3),
+        read_window_batches(seed + 1, True),
+    )
     assert list(in_order) != list(shuffled) != list(other)
     assert set(in_order) == set(shuffled) == set(other)
     for row, (number, noise) in in_order.items():

@@ -16,7 +16,9 @@ ITEM = 2  # column of the item's key
 def draw_slate(num_candidates: int, seed: int, spec: ExampleSpec = SPEC) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     fields = rng.integers(0, 2**31 - 1, (num_candidates, len(spec.field_names))).astype(np.int32)
-    fields[:, [index for index, name in enumerate(spec.field_names) if name in spec.shared_fields]] = rng.integers(0, 99)
+    fields[:, [index for index, name in enumerate(spec.field_names) if name in spec.shared_fields]] = rng.integers(
+        0, 99
+    )
     fields[:, ITEM] = np.maximum(fields[:, ITEM], 1)
     fields[: num_candidates // 2, 1] = 0  # a missing genre
     shape = (num_candidates, spec.num_neighbours)
@@ -38,7 +40,10 @@ def draw_slate(num_candidates: int, seed: int, spec: ExampleSpec = SPEC) -> dict
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 2**31))
 def test_slates_of_any_length_come_back_padded_to_the_longest(lengths: list[int], seed: int) -> None:
     slates = [draw_slate(length, seed + index) for index, length in enumerate(lengths)]
-    parsed = {name: value.numpy() for name, value in SPEC.parse(tf.constant([SPEC.serialize(slate) for slate in slates])).items()}
+    parsed = {
+        name: value.numpy()
+        for name, value in SPEC.parse(tf.constant([SPEC.serialize(slate) for slate in slates])).items()
+    }
     width = max(lengths)
     np.testing.assert_array_equal(parsed["mask"], np.arange(width) < np.array(lengths)[:, None])
     paddings = {"neighbour_rows": NO_NEIGHBOUR}

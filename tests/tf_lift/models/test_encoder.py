@@ -19,7 +19,9 @@ VISIBLE = np.array([[5, 3, 0], [3, 1, 0], [1, 1, 0], [0, 0, 0]], np.int32)
 
 def build_encoder(kind: str) -> Encoder:
     tf.keras.utils.set_random_seed(3)
-    return Encoder(EncoderConfig(kind=kind, embedding_dim=4, state_dim=8, dropout_rate=0.0), NUM_IDS, NUM_CLASSES, LENGTH)  # type: ignore[arg-type]
+    return Encoder(
+        EncoderConfig(kind=kind, embedding_dim=4, state_dim=8, dropout_rate=0.0), NUM_IDS, NUM_CLASSES, LENGTH
+    )  # type: ignore[arg-type]
 
 
 def draw_inputs(seed: int = 0) -> dict[str, np.ndarray]:
@@ -64,7 +66,10 @@ def test_padding_at_the_right_changes_nothing(kind: str) -> None:
     np.testing.assert_allclose(after.rows.numpy()[MASK], before.rows.numpy()[MASK], atol=1e-6)
     np.testing.assert_allclose(after.queries, before.queries, atol=1e-6)
     if kind == "bidirectional":  # a shorter window without the padding, too
-        short = {name: value[1:2, :3] if name in ("fields", "labels", "mask") else value[1:2] for name, value in inputs.items()}
+        short = {
+            name: value[1:2, :3] if name in ("fields", "labels", "mask") else value[1:2]
+            for name, value in inputs.items()
+        }
         np.testing.assert_allclose(encode(encoder, short).rows[0], before.rows[1, :3], atol=1e-6)
 
 

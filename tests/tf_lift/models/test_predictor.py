@@ -18,7 +18,14 @@ from tf_lift.models.predictor import Predictor
 
 LENGTH = 6
 OFF = {"own_history": False, "target_state": False}
-NONE = {**OFF, "contexts": "none", "neighbour_label": False, "raw_inputs": False, "score_bias": False, "match_statistics": False}
+NONE = {
+    **OFF,
+    "contexts": "none",
+    "neighbour_label": False,
+    "raw_inputs": False,
+    "score_bias": False,
+    "match_statistics": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,9 @@ def test_contexts_read_the_states_that_they_name(
 ) -> None:
     model = build(dataset, store, contexts=contexts)
     before, after = context_positions(store, slates)
-    read = np.concatenate([before if contexts in ("both", "history") else [0], after if contexts in ("both", "future") else [0]])
+    read = np.concatenate(
+        [before if contexts in ("both", "history") else [0], after if contexts in ("both", "future") else [0]]
+    )
     expected = logits(model, slates)
     np.testing.assert_array_equal(logits(model, slates, change_states(store, read)), expected)
     everything = np.arange(len(store.states))
@@ -92,7 +101,9 @@ def test_contexts_read_the_states_that_they_name(
 
 
 @pytest.mark.parametrize("neighbour_label", [True, False])
-def test_neighbours_behaviours(dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor], neighbour_label: bool) -> None:
+def test_neighbours_behaviours(
+    dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor], neighbour_label: bool
+) -> None:
     model = build(dataset, store, **OFF, neighbour_label=neighbour_label)
     flipped = dataclasses.replace(store, behaviours=1 - store.behaviours)
     difference = np.abs(logits(model, slates, flipped) - logits(model, slates)).max()
@@ -144,13 +155,17 @@ def test_inputs_of_a_switch_matter_only_with_it(
         ({"score_bias": True}, 20),
     ],
 )
-def test_each_switch_adds_its_features(dataset: Dataset, store: Datastore, switches: dict[str, Any], width: int | None) -> None:
+def test_each_switch_adds_its_features(
+    dataset: Dataset, store: Datastore, switches: dict[str, Any], width: int | None
+) -> None:
     model = build(dataset, store, **NONE | switches)
     dense = next(weight for weight in model.weights if "dense_0/kernel" in weight.name)
     assert dense.shape[0] == (width or 20 + 2 * len(dataset.info.statistic_sets))
 
 
-def test_encoder_has_gradients_only_when_joint(dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor]) -> None:
+def test_encoder_has_gradients_only_when_joint(
+    dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor]
+) -> None:
     for joint in (False, True):
         model = build(dataset, store, joint=joint)
         weights = [*model.encoder.weights, *model.head.weights]
@@ -179,7 +194,9 @@ def test_l2_penalises_the_kernels_of_the_mlp_in_training_alone(
     dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor]
 ) -> None:
     model = build(dataset, store)
-    kernels = [weight.numpy() for weight in model.weights if weight.name.endswith(("dense_0/kernel:0", "logit/kernel:0"))]
+    kernels = [
+        weight.numpy() for weight in model.weights if weight.name.endswith(("dense_0/kernel:0", "logit/kernel:0"))
+    ]
     assert len(kernels) == 2
     penalty = dataset.config.training.l2 * sum((kernel**2).sum() / 2 for kernel in kernels)
     plain, trained = (float(model.compute_loss(slates, training=training)) for training in (False, True))

@@ -38,7 +38,9 @@ def build(dataset: Dataset) -> tuple[Pretrainer, Datastore, dict[str, np.ndarray
 
 def replace_log(model: Pretrainer, dataset: Dataset, store: Datastore, **arrays: np.ndarray) -> Pretrainer:
     """The same weights over another log."""
-    other = build_pretrainer(dataset, dataclasses.replace(store, **{name: tf.constant(value) for name, value in arrays.items()}))
+    other = build_pretrainer(
+        dataset, dataclasses.replace(store, **{name: tf.constant(value) for name, value in arrays.items()})
+    )
     other.set_weights(model.get_weights())
     return other
 
@@ -130,7 +132,9 @@ def test_several_behaviours_are_a_softmax(tiny: Any, targets: str) -> None:
 def test_training_lowers_the_loss(tiny: Any, targets: str) -> None:
     dataset = change(tiny.dataset(), pretraining={"targets": targets, "mask_ratio": 0.3})
     model, store, _ = build(dataset)
-    model = replace_log(model, dataset, store, behaviours=store.user_indices.numpy() % 2)  # a behaviour that the user tells
+    model = replace_log(
+        model, dataset, store, behaviours=store.user_indices.numpy() % 2
+    )  # a behaviour that the user tells
     first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
     data = window_batches(first, count, LENGTH, model.noise_width, 32, 1, False)
     model.compile(optimizer=tf.keras.optimizers.Adam(5e-3))
@@ -149,17 +153,24 @@ def test_hidden_ids_leave_labels_alone_to_know(tiny: Any) -> None:
     _, mask = window_rows(batch)
     np.testing.assert_array_equal(after[unknown & mask], logits[unknown & mask])
     assert np.abs(after - logits)[~unknown & mask].max() > 1e-4
-    assert np.abs(other(batch)[0] - model(batch)[0])[unknown & mask].max() > 1e-4  # outside of training all ids are known
+    assert (
+        np.abs(other(batch)[0] - model(batch)[0])[unknown & mask].max() > 1e-4
+    )  # outside of training all ids are known
 
 
 def test_share_of_hidden_ids_is_the_unknown_rate(tiny: Any) -> None:
-    dataset = change(tiny.dataset(), encoder={"unknown_rate": 0.3}, pretraining={"targets": "queries", "mask_ratio": 1.0})
+    dataset = change(
+        tiny.dataset(), encoder={"unknown_rate": 0.3}, pretraining={"targets": "queries", "mask_ratio": 1.0}
+    )
     model, _, batch = build(dataset)
     _, mask = window_rows(batch)
     first = mask & (np.arange(LENGTH) == 0)  # sees nothing but itself
     noise = np.random.default_rng(0).random((200, *batch["noise"].shape)).astype(np.float32)
     plain = model(batch)[0].numpy()[first]
-    differs = [np.abs(model(batch | {"noise": part}, training=True)[0].numpy()[first] - plain).max(axis=-1) > 1e-7 for part in noise[:40]]
+    differs = [
+        np.abs(model(batch | {"noise": part}, training=True)[0].numpy()[first] - plain).max(axis=-1) > 1e-7
+        for part in noise[:40]
+    ]
     assert abs(np.mean(differs) - 0.3) < 0.05
 
 
@@ -179,7 +190,9 @@ def test_drawn_items_are_hidden_as_often_as_logged_ones(tiny: Any) -> None:
     possible = []  # a missing genre stays missing
     for value in (0, 2):
         fields[:, genre] = value
-        possible.append(replace_log(model, dataset, model._datastore, fields=fields)(batch, training=True)[0].numpy()[:, 0, 0])
+        possible.append(
+            replace_log(model, dataset, model._datastore, fields=fields)(batch, training=True)[0].numpy()[:, 0, 0]
+        )
     for place in (0, LENGTH, 2 * LENGTH):  # of each window's first row, which sees nothing, and its drawn items
         assert np.minimum(*(np.abs(hidden[:, place] - one) for one in possible)).max() < 1e-6
 

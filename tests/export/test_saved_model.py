@@ -1,0 +1,212 @@
+"""The SavedModel: that it answers as the model in memory does, on Beam's examples and on raw ids alike, and how versions appear."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from export import saved_model
+from export.ranking_module import IdTable, RankingModule, variable_datastore
+from export.signatures import build_signatures
+from export.verify import TOLERANCE, verify
+from tf_lift import train
+from tf_lift.data.dataset_files import open_dataset
+from tf_lift.data.examples import build_example_spec
+from tf_lift.data.raw_requests import build_request
+from tf_lift.encode import read_datastore
+from tf_lift.fit import read_predictor
+from tf_lift.workspace import Workspace
+
+NO_PRETRAINING = "pretraining.enabled=false"
+CASES = {
+    "rolling": (),
+    "rolling_others": (NO_PRETRAINING, "retrieval.exclude_own_user=true"),
+    "honest": ("honest", NO_PRETRAINING),
+    "static_rim_others": ("rim", NO_PRETRAINING, "retrieval.exclude_own_user=true", "retrieval.min_future=2"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A trained workspace and its first exported version."""
+
+    workspace: Workspace
+    folder: Path
+    signatures: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny: Any) -> Exported:
+    workspace = tiny.trained()
+    folder = saved_model.run(workspace)  # verifies it
+    return Exported(workspace, folder, tf.saved_model.load(str(folder)).signatures)
+
+
+def trained_case(tiny: Any, case: str) -> Workspace:
+    """A workspace with a fitted predictor."""
+    overrides = [
+        value for name in CASES[case] for value in (getattr(tiny, name) if name in ("honest", "rim") else (name,))
+    ]
+    if not overrides:
+        return tiny.trained()
+    config = tiny.dataset(*overrides).config
+    train.run(config, ["pretrain", "encode", "fit"])
+    return Workspace(config)
+
+
+def call(signature: Any, request: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Calls a signature with lists or arrays."""
+    tensors = {
+        name: tf.constant(value.tolist() if isinstance(value, np.ndarray) and value.dtype.hasobject else value)
+        for name, value in request.items()
+    }
+    return {name: answer.numpy() for name, answer in signature(**tensors).items()}
+
+
+def ask(exported: Exported, **changes: Any) -> dict[str, np.ndarray]:
+    """Explains one request."""
+    request = {
+        "user": ["u1"],
+        "candidates": [["i1", "i2", "i3"]],
+        "time": np.array([1_500_000_000 + 290 * 3600]),
+        "channel": ["c1"],
+    }
+    return call(exported.signatures["explain"], request | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Path) -> None:
+    workspace = trained_case(tiny, case)
+    dataset = open_dataset(workspace)
+    spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
+    store = read_datastore(workspace, dataset)
+    predictor = read_predictor(workspace, dataset, variable_datastore(store), spec)
+    signatures = build_signatures(RankingModule(dataset, predictor, spec, tmp_path))
+    in_memory = read_predictor(workspace, dataset, store, spec)
+    for split in ("train", "test"):
+        paths = sorted(tf.io.gfile.glob(dataset.example_pattern(split)))
+        serialized = list(tf.data.TFRecordDataset(paths).take(120).as_numpy_iterator())
+        slate = spec.parse(tf.constant(serialized))
+        mask = slate["mask"].numpy()
+        expected = np.where(mask, tf.sigmoid(in_memory(slate, training=False).logits), 0.0)
+        from_examples = call(signatures["serving_default"], {"examples": np.array(serialized, object)})
+        np.testing.assert_array_equal(from_examples["mask"], mask)
+        np.testing.assert_allclose(from_examples["probabilities"], expected, atol=TOLERANCE)
+        request = build_request(dataset, slate)
+        known = request["candidates"] != ""
+        assert known.sum() > 0.9 * mask.sum() and known[:, 0].all() and not (known & ~mask).any()
+        if case != "static_rim_others":
+            np.testing.assert_array_equal(known, mask)
+        from_ids = call(signatures["explain"], request)
+        np.testing.assert_array_equal(from_ids["mask"], known)
+        np.testing.assert_allclose(from_ids["probabilities"], np.where(known, expected, 0), atol=TOLERANCE)
+        np.testing.assert_allclose(
+            from_ids["neighbour_score"][known], slate["neighbour_scores"].numpy()[known], rtol=1e-6
+        )
+        rows = slate["neighbour_rows"].numpy()
+        times = np.where(rows >= 0, dataset.log.time[rows], 0)
+        np.testing.assert_array_equal(from_ids["neighbour_time"][known], times[known])
+        if "exclude_own_user=true" in " ".join(CASES[case]):
+            assert not (from_ids["neighbour_user"] == request["user"].astype(bytes)[:, None, None]).any()
+
+
+def test_unknown_ids_give_probabilities(exported: Exported) -> None:
+    for changes in (
+        {"user": ["nobody"]},
+        {"candidates": [["i1", "nothing", "i3"]]},
+        {"channel": [""]},
+        {"channel": ["c99"]},
+    ):
+        answers = ask(exported, **changes)
+        assert answers["mask"].all() and ((answers["probabilities"] > 0) & (answers["probabilities"] < 1)).all()
+    before_all = ask(exported, time=np.array([0]))
+    assert np.isfinite(before_all["probabilities"]).all() and not before_all["neighbour_user"].astype(str).any()
+    nobody = ask(exported, user=["nobody"], candidates=[["nothing", "no other", "i1"]])["probabilities"][0]
+    assert nobody[0] == nobody[1] != nobody[2]
+
+
+def test_padding_gets_zero_and_changes_no_other_candidate(exported: Exported) -> None:
+    plain = ask(exported)["probabilities"]
+    answers = ask(exported, candidates=[["", "i1", "i2", "", "i3"]])
+    np.testing.assert_array_equal(answers["mask"], [[False, True, True, False, True]])
+    np.testing.assert_allclose(answers["probabilities"][:, [1, 2, 4]], plain, atol=1e-6)
+    assert not answers["probabilities"][:, [0, 3]].any()
+
+
+def test_neighbours_and_what_followed_them_lie_before_the_request(exported: Exported) -> None:
+    time = 1_500_000_000 + 200 * 3600
+    answers = ask(exported, time=np.array([time]))
+    is_there = answers["neighbour_user"] != b""
+    assert is_there.any() and answers["neighbour_next_items"].shape == (1, 3, 4, 5)
+    assert (answers["neighbour_time"] < time).all() and (answers["neighbour_time"][is_there] > 0).all()
+    np.testing.assert_allclose(answers["attention"].sum(axis=-1)[is_there.any(axis=-1)], 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(answers["neighbour_item"] != b"", is_there)
+
+
+@pytest.mark.slow
+def test_verify_notices_an_altered_weight(exported: Exported, tmp_path: Path) -> None:
+    altered = tmp_path / "altered"
+    shutil.copytree(exported.folder, altered)
+    prefix = str(altered / "variables" / "variables")
+    reader = tf.train.load_checkpoint(prefix)
+    tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_dtype_map()}
+    single = [name for name, value in tensors.items() if np.shape(value) == (1,) and value.dtype == np.float32]
+    assert single  # the predictor's last bias among them
+    tensors |= {name: tensors[name] + np.float32(0.02) for name in single}
+    shutil.rmtree(altered / "variables")
+    (altered / "variables").mkdir()
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=[tf.constant(v) for v in tensors.values()],
+    )
+    with pytest.raises(
+        ValueError, match=r"must answer as the one in memory does.*Received: signature .* differs by [1-9]\.\d+e-03"
+    ):
+        verify(exported.workspace, altered)
+    (data,) = (altered / "variables").glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="must load and run in a fresh process"):
+        verify(exported.workspace, altered)
+
+
+@pytest.mark.slow
+def test_versions_count_up_and_appear_whole(tiny: Any, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    models_dir = exported.workspace.models_dir
+    assert exported.folder == models_dir / "1"
+    assert saved_model.run(exported.workspace) == exported.folder  # up to date
+
+    def interrupt(workspace: Workspace, folder: Path) -> float:
+        assert (folder / "saved_model.pb").is_file() and not folder.name.isdigit()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(saved_model, "verify", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        saved_model.run(exported.workspace, force=True)
+    assert saved_model.list_versions(models_dir) == [1]
+    monkeypatch.setattr(saved_model, "verify", lambda workspace, folder: 0.0)
+    assert saved_model.run(exported.workspace, force=True) == models_dir / "2"
+    assert sorted(path.name for path in models_dir.iterdir()) == ["1", "2"]
+    assert saved_model.run(exported.workspace) == models_dir / "2"
+
+
+def test_a_stale_run_is_refused(tiny: Any, exported: Exported) -> None:
+    stale = Workspace(tiny.load(*tiny.overrides(), "predictor.hidden_dims=[4]"))
+    with pytest.raises(
+        ValueError, match=r"artefact of stage 'fit' is stale.*Run `python -m tf_lift.train --stages fit`"
+    ):
+        saved_model.run(stale)
+    absent = Workspace(tiny.load(*tiny.overrides(), "run=other"))
+    with pytest.raises(ValueError, match=r"artefact of stage 'fit' must be there"):
+        saved_model.run(absent)
+
+
+def test_line_breaks_in_ids_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must not hold line breaks. Received: 'a\\nb' in field 'user'"):
+        IdTable(["x", "a\nb"], "user", tmp_path)
