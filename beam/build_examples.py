@@ -59,6 +59,12 @@ def find_target_rows(dataset: Dataset) -> TargetRows:
         counts[f"{split}_new_item"] = int((sampled & new_item).sum())
         counts[f"{split}_repeat"] = int((sampled & repeat).sum())
         counts[f"{split}_targets"] = int(is_target.sum())
+        if not is_target.any():
+            raise ValueError(
+                f"Every split must have targets. Received: none for {split}, of {counts[f'{split}_window']:,} rows in its window "
+                f"({counts[f'{split}_not_sampled']:,} not sampled, {counts[f'{split}_new_item']:,} of new items, "
+                f"{counts[f'{split}_repeat']:,} repeats). Move the split, or raise split.train_rate or split.test_rate."
+            )
     rows = np.flatnonzero(chosen)
     return TargetRows(rows, splits[rows], counts)
 
@@ -110,7 +116,9 @@ class ExampleBuilder:
         flat_times = np.repeat(times, num_candidates)
         flat = self._dataset.known_as_of(fields.reshape(-1, num_fields), flat_times)
         looked_up = self.look_up(flat, flat_times)
-        history = self._dataset.log.positions_at(self._dataset.log.fields[rows, self._dataset.config.schema.user_index], times)
+        history = self._dataset.log.positions_at(
+            self._dataset.log.fields[rows, self._dataset.config.schema.user_index], times
+        )
         slates: dict[str, np.ndarray] = {
             name: values.reshape(num_targets, num_candidates, -1) for name, values in looked_up.items()
         }
@@ -172,7 +180,9 @@ class ExampleBuilder:
         item_fields = list(schema.indices("item"))
         negatives = np.repeat(own, items.shape[1], axis=1)
         negatives[:, :, item_fields] = table[items][:, :, item_fields]
-        return np.concatenate([own, negatives], axis=1), np.concatenate([labels, np.zeros(items.shape, np.int64)], axis=1)
+        return np.concatenate([own, negatives], axis=1), np.concatenate(
+            [labels, np.zeros(items.shape, np.int64)], axis=1
+        )
 
 
 def example_key(rows: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:

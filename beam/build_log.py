@@ -22,7 +22,9 @@ def shard_of_users(user_indices: np.ndarray, num_users: int, num_shards: int) ->
     return user_indices.astype(np.int64) * num_shards // max(num_users, 1)
 
 
-def split_by_shard(batch: EncodedBatch, user_field: int, num_users: int, num_shards: int) -> Iterable[tuple[int, EncodedBatch]]:
+def split_by_shard(
+    batch: EncodedBatch, user_field: int, num_users: int, num_shards: int
+) -> Iterable[tuple[int, EncodedBatch]]:
     """The part of a batch that goes to each shard of the log."""
     shards = shard_of_users(batch.fields[:, user_field] - FIRST_VALUE_ID, num_users, num_shards)
     for shard in np.unique(shards):
@@ -53,9 +55,7 @@ def write_shard(
     """
     schema = config.schema
     parts = [_arrays(batch) for batch in batches]
-    fields, time, behaviour, file_index, line = (
-        np.concatenate([part[index] for part in parts]) for index in range(5)
-    )
+    fields, time, behaviour, file_index, line = (np.concatenate([part[index] for part in parts]) for index in range(5))
     fields, num_conflicts = _settle_attributes(fields, config.schema, entity_tables)
     users = fields[:, schema.user_index]
     order = np.lexsort((line, file_index, time, users))

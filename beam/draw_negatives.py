@@ -33,7 +33,9 @@ class Targets:
     order: np.ndarray
 
 
-def draw_pool_negatives(users: np.ndarray, order: np.ndarray, items: np.ndarray, num_items: int, seed: int) -> np.ndarray:
+def draw_pool_negatives(
+    users: np.ndarray, order: np.ndarray, items: np.ndarray, num_items: int, seed: int
+) -> np.ndarray:
     """One uniform negative for each pool row (protocol rim): another item of the log, never checked against the user.
 
     Args:
@@ -139,7 +141,9 @@ class NegativeSampler:
         starts = self._user_starts[targets.users - FIRST_VALUE_ID]
         counts = self._user_starts[targets.users - FIRST_VALUE_ID + 1] - starts
         own = (places < num_own[:, None]) & (counts[:, None] > 0)
-        if not own.any() or turn * 2 >= _MAX_ROUNDS:  # a user whose only item is the target's gets uniform ones in the end
+        if (
+            not own.any() or turn * 2 >= _MAX_ROUNDS
+        ):  # a user whose only item is the target's gets uniform ones in the end
             return items
         source = starts[:, None] + below(
             draw(self._seed, _SOURCE_ROW, users, order, places, np.array(turn)), np.maximum(counts, 1)[:, None]

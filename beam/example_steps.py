@@ -86,7 +86,9 @@ def write_examples(
     keys = np.concatenate([part[0] for part in parts])
     examples = [example for part in parts for example in part[1]]
     name = SPLITS[split - 1]
-    path = inputs.dataset_dir / "examples" / f"{name}-{file:05d}-of-{inputs.config.pipeline.example_shards:05d}.tfrecord"
+    path = (
+        inputs.dataset_dir / "examples" / f"{name}-{file:05d}-of-{inputs.config.pipeline.example_shards:05d}.tfrecord"
+    )
     with tf.io.TFRecordWriter(str(path)) as writer:
         for index in np.argsort(keys):
             writer.write(examples[index])
@@ -102,7 +104,7 @@ def _pool_rows(dataset: Dataset) -> np.ndarray:
     stops = log.rows_before(
         log.fields[rows, config.schema.user_index], np.full(len(rows), dataset.info.boundaries.train_from)
     )
-    preferred = stops - rows - 1 >= max(config.retrieval.min_future, 0)
+    preferred = stops - rows - 1 >= config.retrieval.min_future
     return rows[pool_order(log.time[rows], rows, preferred)]
 
 

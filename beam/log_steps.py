@@ -106,7 +106,9 @@ def write_boundaries(
     return boundaries
 
 
-def find_entities(batch: EncodedBatch, inputs: PipelineInputs) -> Iterator[tuple[Entity, tuple[np.ndarray, np.ndarray]]]:
+def find_entities(
+    batch: EncodedBatch, inputs: PipelineInputs
+) -> Iterator[tuple[Entity, tuple[np.ndarray, np.ndarray]]]:
     """The distinct users and items of a batch with their attributes and first times."""
     for entity in ("user", "item"):
         yield entity, distinct_tuples(batch.fields, batch.time, entity_columns(inputs, entity))
@@ -130,7 +132,9 @@ def write_entities(
     num_entities = int(merged[:, 0].max()) - FIRST_VALUE_ID + 1
     table, num_conflicts = build_entity_table(merged, first, columns, num_entities, len(inputs.config.schema))
     np.save(inputs.dataset_dir / f"{entity}s.npy", table)
-    write_fact_file(inputs, f"{entity}s", {f"{entity}s": num_entities, f"{entity}s_with_conflicting_attributes": num_conflicts})
+    write_fact_file(
+        inputs, f"{entity}s", {f"{entity}s": num_entities, f"{entity}s_with_conflicting_attributes": num_conflicts}
+    )
     return entity, table
 
 

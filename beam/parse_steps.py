@@ -127,16 +127,22 @@ class ParseChunk(beam.DoFn):
 
     def __init__(self, inputs: PipelineInputs) -> None:
         self._inputs = inputs
-        self._counters = {name: Metrics.counter("preprocess", name) for name in ("read", "kept", "rejected", "left_out")}
+        self._counters = {
+            name: Metrics.counter("preprocess", name) for name in ("read", "kept", "rejected", "left_out")
+        }
 
-    def process(self, chunk: RawChunk, *tables: Any) -> Iterator[Any]:  # JoinedTables; Beam takes no type for none of them
+    def process(
+        self, chunk: RawChunk, *tables: Any
+    ) -> Iterator[Any]:  # JoinedTables; Beam takes no type for none of them
         parsed = parse_interactions(chunk, self._inputs.config, self._inputs.columns.log)
         batch, lacking = join_batch(parsed, self._inputs, [table.values for table in tables])
         left_out = {**parsed.left_out, **lacking}
         counts = {"read": parsed.num_read, "kept": len(batch.time), "rejected": len(parsed.rejected)}
         for name, count in {**counts, "left_out": sum(left_out.values())}.items():
             self._counters[name].inc(count)
-        yield beam.pvalue.TaggedOutput("counts", counts | {f"left_out: {reason}": count for reason, count in left_out.items()})
+        yield beam.pvalue.TaggedOutput(
+            "counts", counts | {f"left_out: {reason}": count for reason, count in left_out.items()}
+        )
         if parsed.rejected:
             yield beam.pvalue.TaggedOutput("rejected", (chunk.path, parsed.rejected))
         if len(batch.time):

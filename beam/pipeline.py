@@ -82,7 +82,7 @@ class CheckInput(beam.PTransform):
 
 
 class BuildVocabularies(beam.PTransform):
-    """Batches to `(field, Vocabulary)`, ids in order of first appearance."""
+    """Batches to `(field, FirstSeen)`, values in the order of first appearance: their ids."""
 
     def __init__(self, inputs: PipelineInputs) -> None:
         super().__init__()
@@ -116,7 +116,8 @@ class BuildLog(beam.PTransform):
             encoded
             | "SplitByUser" >> beam.FlatMap(log_steps.split_encoded, self._inputs, AsDict(entities))
             | "GroupByUserShard" >> beam.GroupByKey()
-            | "WriteLogShard" >> beam.Map(log_steps.write_log_shard, self._inputs, AsSingleton(boundaries), AsDict(entities))
+            | "WriteLogShard"
+            >> beam.Map(log_steps.write_log_shard, self._inputs, AsSingleton(boundaries), AsDict(entities))
             | "JoinLogCounts" >> beam.CombineGlobally(AddCounts())
             | "WriteLogFacts" >> beam.Map(write_facts, self._inputs, "log")
         )
@@ -135,16 +136,20 @@ class BuildExamples(beam.PTransform):
         start = root | "StartIndex" >> beam.Create([None], reshuffle=False)
         sets = (
             start
-            | "ListMatchSets" >> beam.FlatMap(example_steps.list_match_sets, inputs, AsSingleton(boundaries), AsSingleton(log))
+            | "ListMatchSets"
+            >> beam.FlatMap(example_steps.list_match_sets, inputs, AsSingleton(boundaries), AsSingleton(log))
             | "SpreadMatchSets" >> beam.Reshuffle()
             | "WritePostingLists" >> beam.Map(example_steps.write_posting_lists, inputs, AsSingleton(boundaries))
             | "JoinPostingCounts" >> beam.CombineGlobally(AddCounts())
             | "WritePostingFacts" >> beam.Map(write_facts, inputs, "posting_lists")
         )
-        start | "WriteWindows" >> beam.Map(example_steps.write_windows, inputs, AsSingleton(boundaries), AsSingleton(log))
+        start | "WriteWindows" >> beam.Map(
+            example_steps.write_windows, inputs, AsSingleton(boundaries), AsSingleton(log)
+        )
         return (
             start
-            | "ListTargets" >> beam.FlatMap(example_steps.list_target_batches, inputs, AsSingleton(boundaries), AsSingleton(sets))
+            | "ListTargets"
+            >> beam.FlatMap(example_steps.list_target_batches, inputs, AsSingleton(boundaries), AsSingleton(sets))
             | "SpreadTargets" >> beam.Reshuffle()
             | "BuildSlates" >> beam.FlatMap(example_steps.build_slates, inputs, AsSingleton(boundaries))
             | "GroupByFile" >> beam.GroupByKey()
@@ -156,7 +161,9 @@ class BuildExamples(beam.PTransform):
 
 def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
     """Adds every step to a pipeline. The folder then holds the data set, and the steps' counts under `facts/`."""
-    tables = [root | f"ReadTable{index}" >> ReadAttributeTable(inputs, index) for index in range(len(inputs.attribute_paths))]
+    tables = [
+        root | f"ReadTable{index}" >> ReadAttributeTable(inputs, index) for index in range(len(inputs.attribute_paths))
+    ]
     parsed = root | "ParseInteractions" >> ParseInteractions(inputs, tables)
     read = (parsed.rejected, parsed.counts) | "CheckInput" >> CheckInput(inputs, tables)
     boundaries = (

@@ -1,6 +1,7 @@
 """Preprocesses an interaction log: `python -m beam.preprocess --config configs/X.toml`."""
 
 import argparse
+import difflib
 import hashlib
 import json
 import logging
@@ -97,7 +98,9 @@ def check_counts(counts: dict[str, int]) -> None:
         sums[f"{split} examples = targets"] = (counts.get(f"{split}_examples", 0), counts[f"{split}_targets"])
     for rule, (received, expected) in sums.items():
         if received != expected:
-            raise ValueError(f"The counts of the data set must add up: {rule}. Received: {received:,} and {expected:,}.")
+            raise ValueError(
+                f"The counts of the data set must add up: {rule}. Received: {received:,} and {expected:,}."
+            )
 
 
 def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None:
@@ -191,9 +194,16 @@ def parse_flags(arguments: Sequence[str] | None = None) -> tuple[argparse.Namesp
         "--runner=DataflowRunner --project=... --region=... --temp_location=gs://... The default is one in-memory worker.",
     )
     parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
+    )
     parser.add_argument("--force", action="store_true", help="write the data set again even if it is up to date")
-    return parser.parse_known_args(arguments)
+    flags, others = parser.parse_known_args(arguments)
+    for option in (other.split("=")[0] for other in others if other.startswith("--")):
+        near = difflib.get_close_matches(option, ("--config", "--set", "--force"), n=1, cutoff=0.75)
+        if near:
+            parser.error(f"unknown option {option}; did you mean {near[0]}?")
+    return flags, others
 
 
 def main() -> None:

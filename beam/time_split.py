@@ -19,7 +19,9 @@ def add_counts(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     values, inverse = np.unique(np.concatenate([values for values, _ in parts]), return_inverse=True)
-    counts = np.bincount(inverse.reshape(-1), weights=np.concatenate([counts for _, counts in parts]), minlength=len(values))
+    counts = np.bincount(
+        inverse.reshape(-1), weights=np.concatenate([counts for _, counts in parts]), minlength=len(values)
+    )
     return values, counts.astype(np.int64)
 
 

@@ -72,9 +72,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     for metric in ("AUC", "LogLoss"):
         sign = -1.0 if metric in _LOWER_IS_BETTER else 1.0
         worst = min(sign * value for value in summary["rankers"][MODEL][metric])
-        best, name = max((sign * values[metric][0], ranker) for ranker, values in summary["rankers"].items() if ranker != MODEL)
+        best, name = max(
+            (sign * values[metric][0], ranker) for ranker, values in summary["rankers"].items() if ranker != MODEL
+        )
         verdict = "beats" if worst > best else "does not beat"
-        console.print(f"{metric}: the worst seed {verdict} the best baseline, {name}: {sign * worst:.4f} and {sign * best:.4f}.")
+        console.print(
+            f"{metric}: the worst seed {verdict} the best baseline, {name}: {sign * worst:.4f} and {sign * best:.4f}."
+        )
 
 
 def _format(values: Sequence[float]) -> str:
@@ -91,7 +95,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Trains with several seeds on one data set and prints mean, spread and the worst seed beside the baselines.",
     )
     parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
+    )
     parser.add_argument("--seeds", default="7,8,9", help="comma-separated integers; default: %(default)s")
     return parser.parse_args(arguments)
 

@@ -44,7 +44,8 @@ class RankingModule(tf.Module):
         self._user_starts = constant_variable(log.user_starts, "user_starts")
         self._longest_user = int(np.diff(log.user_starts).max(initial=0))
         self._first_times = [
-            constant_variable(vocabulary.first_times, f"first_times_{vocabulary.name}") for vocabulary in dataset.info.vocabularies
+            constant_variable(vocabulary.first_times, f"first_times_{vocabulary.name}")
+            for vocabulary in dataset.info.vocabularies
         ]
         self._entity_fields = {
             entity: constant_variable(_with_reserved_rows(table, schema.indices(entity)), f"{entity}_fields")  # type: ignore[arg-type]
@@ -52,10 +53,13 @@ class RankingModule(tf.Module):
         }
         looked_up = [schema.user_index, schema.item_index, *schema.indices("context")]
         self._tables = {
-            schema.names[index]: IdTable(dataset.info.vocabularies[index].values, schema.names[index], asset_dir) for index in looked_up
+            schema.names[index]: IdTable(dataset.info.vocabularies[index].values, schema.names[index], asset_dir)
+            for index in looked_up
         }
         self._names = {
-            entity: constant_variable(np.array(["", "", *dataset.info.vocabularies[index].values], object), f"{entity}_names")
+            entity: constant_variable(
+                np.array(["", "", *dataset.info.vocabularies[index].values], object), f"{entity}_names"
+            )
             for entity, index in (("user", schema.user_index), ("item", schema.item_index))
         }
 
@@ -64,7 +68,9 @@ class RankingModule(tf.Module):
         """Names of the context fields, which a request brings."""
         return tuple(self._schema.fields[index].name for index in self._schema.indices("context"))
 
-    def rank(self, user: tf.Tensor, candidates: tf.Tensor, time: tf.Tensor, context: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def rank(
+        self, user: tf.Tensor, candidates: tf.Tensor, time: tf.Tensor, context: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
         """Ranks candidates for users of the log, using the log as it stood strictly before a time.
 
         Args:
@@ -207,7 +213,9 @@ class IdTable(tf.Module):
         super().__init__(name=f"ids_{name}")
         broken = next((value for value in values if "\n" in value or "\r" in value), None)
         if broken is not None:
-            raise ValueError(f"Identifiers must not hold line breaks. Received: {broken!r} in field {name!r}. Clean the log's column.")
+            raise ValueError(
+                f"Identifiers must not hold line breaks. Received: {broken!r} in field {name!r}. Clean the log's column."
+            )
         path = asset_dir / f"{name}.txt"
         path.write_text("".join(f"{value}\n" for value in values), encoding="utf-8")
         content = tf.lookup.TextFileIndex

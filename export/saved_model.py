@@ -57,7 +57,9 @@ def run(workspace: Workspace, force: bool = False) -> Path:
     save(workspace, dataset, spec, read_datastore(workspace, dataset), aside)
     write_json(_fingerprint_path(aside), {"fingerprint": fingerprint})
     difference = verify(workspace, aside)
-    logger.info("export: reloaded in a fresh process; the largest difference to the model in memory is %.1e", difference)
+    logger.info(
+        "export: reloaded in a fresh process; the largest difference to the model in memory is %.1e", difference
+    )
     folder = workspace.models_dir / str(version)
     os.rename(aside, folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -99,7 +101,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "a new numeric version folder, and checks it in a fresh process. Run `python -m tf_lift.train` first.",
     )
     parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
+    )
     parser.add_argument("--force", action="store_true", help="export a new version even if the newest is up to date")
     return parser.parse_args(arguments)
 

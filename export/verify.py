@@ -1,6 +1,7 @@
 """Checks an exported model in a fresh process: `python -m export.verify --config configs/X.toml`."""
 
 import argparse
+import json
 import logging
 import subprocess
 import sys
@@ -104,7 +105,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Reloads an exported model in a fresh process and compares its answers with those of the trained model in memory.",
     )
     parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
+    )
     parser.add_argument("--version", type=int, help="version folder; default: the newest")
     return parser.parse_args(arguments)
 
@@ -120,8 +123,16 @@ def run(workspace: Workspace, version: int | None = None) -> None:
     chosen = version if version is not None else max(versions, default=None)
     if chosen is None or chosen not in versions:
         raise ValueError(
-            f"A version to verify must be there. Received: {version or 'none'}; found {sorted(versions)} in {workspace.models_dir}. "
+            f"A version to verify must be there. Received: {version}; found {sorted(versions)} in {workspace.models_dir}. "
             "Run `python -m export.saved_model` first."
+        )
+    stamp = versions[chosen] / "assets.extra" / "tf_lift.json"
+    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8"))["fingerprint"] != workspace.fingerprint(
+        "export"
+    ):
+        raise ValueError(
+            f"Only a version of the present run can be compared with it. Received: version {chosen}, exported from another run. "
+            "Run `python -m export.saved_model` for a new version."
         )
     difference = verify(workspace, versions[chosen])
     logger.info("verify: version %d answers as the model in memory; largest difference %.1e", chosen, difference)

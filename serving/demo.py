@@ -24,8 +24,8 @@ from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.data.raw_requests import build_request
 from tf_lift.evaluation_tables import print_tables
-from tf_lift.workspace import Workspace
 from tf_lift.worked_predictions import describe_item
+from tf_lift.workspace import Workspace
 
 logger = logging.getLogger("serving.demo")
 
@@ -34,7 +34,8 @@ _SERVER_SECONDS = 120.0  # for the server to load the model
 _STAGES = {
     "preprocess": ("beam.preprocess", "Beam turns the log into TFRecords with precomputed neighbours"),
     "train": ("tf_lift.train", "pretrain, encode, fit, evaluate"),
-    "export": ("export.saved_model", "a SavedModel, reloaded in a fresh process and compared with the model in memory"),
+    "export": ("export.saved_model", "a SavedModel, with the retrieval inside its graph"),
+    "verify": ("export.verify", "reload it in a fresh process, and compare it with the model in memory"),
 }
 
 
@@ -52,11 +53,20 @@ def run(flags: argparse.Namespace) -> None:
         console.print(f"[dim]{purpose}[/dim]")
         finished = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
         if finished.returncode != 0:
-            raise ValueError(f"Stage {stage!r} must succeed. Received: exit status {finished.returncode}; its message is above.")
+            raise ValueError(
+                f"Stage {stage!r} must succeed. Received: exit status {finished.returncode}; its message is above."
+            )
     workspace = Workspace(load_config(flags.config, flags.set))
     dataset = open_dataset(workspace)
     port = _find_free_port()
-    command = ["--model_base_path", str(workspace.models_dir), "--model_name", workspace.config.name, "--port", str(port)]
+    command = [
+        "--model_base_path",
+        str(workspace.models_dir),
+        "--model_name",
+        workspace.config.name,
+        "--port",
+        str(port),
+    ]
     console.rule(f"serve: python -m serving.local {' '.join(command)}")
     server = subprocess.Popen([sys.executable, "-m", "serving.local", *command])
     try:
@@ -65,7 +75,10 @@ def run(flags: argparse.Namespace) -> None:
             _show_ranking(console, client, dataset)
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60.0)
+        try:
+            server.wait(timeout=60.0)
+        except subprocess.TimeoutExpired:
+            server.kill()
     console.rule("results")
     results = workspace.stage_dir("evaluate") / "metrics.json"
     print_tables(json.loads(results.read_text(encoding="utf-8")))
@@ -86,16 +99,24 @@ def _show_ranking(console: Console, client: RankingClient, dataset: Dataset) -> 
     items = list(dict.fromkeys(str(item) for item in request["candidates"][chosen] if item))
     bought = str(request["candidates"][chosen][0])
     context = {name: str(request[name][chosen]) for name in request if name not in ("user", "candidates", "time")}
-    console.rule(f"rank: {len(items)} candidates for {config.schema.names[config.schema.user_index]} {user} at {_format_time(as_of)}")
+    console.rule(
+        f"rank: {len(items)} candidates for {config.schema.names[config.schema.user_index]} {user} at {_format_time(as_of)}"
+    )
     answers = client.explain(user, items, time=as_of, context=context)
     names = _ItemNames(dataset)
-    table = Table(caption="Probabilities come over gRPC. A reason is the neighbour of most attention: who, in the same situation, did what next.")
+    table = Table(
+        caption="Probabilities come over gRPC. A reason is the neighbour of most attention: who, in the same situation, did what next."
+    )
     for heading in ("", "candidate", "probability", "neighbours", "because"):
         table.add_column(heading, overflow="fold")
     for place, answer in enumerate(answers[:_SHOWN], start=1):
         mark = " [bold green](really chosen)[/bold green]" if answer.item == bought else ""
         table.add_row(
-            str(place), names.describe(answer.item) + mark, f"{answer.probability:.4f}", str(len(answer.neighbours)), _reason(answer, names)
+            str(place),
+            names.describe(answer.item) + mark,
+            f"{answer.probability:.4f}",
+            str(len(answer.neighbours)),
+            _reason(answer, names),
         )
     console.print(table)
     place = [answer.item for answer in answers].index(bought) + 1
@@ -124,7 +145,11 @@ class _ItemNames:
 
     def describe(self, item: str) -> str:
         place = self._places.get(item)
-        return f"#{item}" if place is None else describe_item(self._dataset, self._dataset.info.entity_fields["item"][place])
+        return (
+            f"#{item}"
+            if place is None
+            else describe_item(self._dataset, self._dataset.info.entity_fields["item"][place])
+        )
 
 
 def _wait_until_served(client: RankingClient, server: subprocess.Popen[bytes]) -> None:
@@ -135,7 +160,9 @@ def _wait_until_served(client: RankingClient, server: subprocess.Popen[bytes]) -
             return
         except ValueError as error:
             if server.poll() is not None or time.monotonic() > deadline:
-                raise ValueError(f"The server must come up within {_SERVER_SECONDS:.0f} s. Received: {error}") from error
+                raise ValueError(
+                    f"The server must come up within {_SERVER_SECONDS:.0f} s. Received: {error}"
+                ) from error
             time.sleep(0.5)
 
 
@@ -156,7 +183,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Preprocesses, trains, exports, serves and queries, one command after the other; then stops the server.",
     )
     parser.add_argument("--config", default="configs/complete_journey.toml", help="TOML file; default: %(default)s")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
+    )
     return parser.parse_args(arguments)
 
 

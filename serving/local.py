@@ -1,6 +1,6 @@
 """A local model server for development and tests, with the gRPC API of TensorFlow Serving.
 
-python -m serving.local --model_base_path models/complete_journey --model_name complete_journey
+python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ up new versions, and it listens on this machine only. Production is TensorFlow S
 
 _EPILOG = """\
 example:
-  python -m serving.local --model_base_path models/complete_journey --model_name complete_journey
+  python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
   python -m serving.client status --model_name complete_journey      (in another terminal)
 
 SIGTERM or Ctrl-C lets running requests end, then exits with code 0. Exit code 2: wrong path, no model, or the port is

@@ -230,8 +230,14 @@ def test_wrong_input_is_one_clear_line(overrides, message, tmp_path):
         (["export.verify"], ["--config", "--set", "--version"]),
         (["serving.local"], ["--model_base_path", "--model_name", "--port", "--max_workers"]),
         (["serving.client"], ["rank", "explain", "status", "metadata"]),
-        (["serving.client", "rank"], ["--model_name", "--server", "--user", "--items", "--time", "--context", "--json"]),
-        (["serving.client", "explain"], ["--model_name", "--server", "--user", "--items", "--time", "--context", "--json"]),
+        (
+            ["serving.client", "rank"],
+            ["--model_name", "--server", "--user", "--items", "--time", "--context", "--json"],
+        ),
+        (
+            ["serving.client", "explain"],
+            ["--model_name", "--server", "--user", "--items", "--time", "--context", "--json"],
+        ),
     ],
     ids=" ".join,
 )

@@ -19,7 +19,15 @@ LAYERS = {
     "data": ("data", "datastore"),
     "layers": ("layers",),
     "models": ("models", "training_loop"),
-    "reports": ("report_plots", "report", "report_content", "evaluation_slices", "evaluation_tables", "worked_predictions", "baselines"),
+    "reports": (
+        "report_plots",
+        "report",
+        "report_content",
+        "evaluation_slices",
+        "evaluation_tables",
+        "worked_predictions",
+        "baselines",
+    ),
     "stages": ("pretrain", "encode", "fit", "evaluate", "train"),
 }
 WITHOUT_TENSORFLOW = (*NOUNS, "retrieval", "synthetic", "metrics")
@@ -62,7 +70,11 @@ def part_of(path: Path) -> str:
 
 
 FILES = list_files()
-OWN_FILES = [path for path in FILES if path.relative_to(ROOT).parts[0] == "tf_lift" and path.parent.name + path.name != "tf_lift__init__.py"]
+OWN_FILES = [
+    path
+    for path in FILES
+    if path.relative_to(ROOT).parts[0] == "tf_lift" and path.parent.name + path.name != "tf_lift__init__.py"
+]
 PLACE = {part: place for place, parts in enumerate(LAYERS.values()) for part in parts}
 
 
@@ -71,7 +83,9 @@ def name_of(path: Path) -> str:
 
 
 def test_reads_every_form_of_import():
-    source = "import a.b as c\nfrom d import e, f\nfrom . import g\nfrom ..h.i import j\ndef k():\n    from l import m\n"
+    source = (
+        "import a.b as c\nfrom d import e, f\nfrom . import g\nfrom ..h.i import j\ndef k():\n    from l import m\n"
+    )
     assert read_imports(source, "p.q") == {"a.b", "d.e", "d.f", "p.q.g", "p.h.i.j", "l.m"}
 
 

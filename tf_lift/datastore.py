@@ -103,7 +103,9 @@ def build_datastore(log: InteractionLog, states: np.ndarray | None, context_leng
     """
     first, count = log.windows_at(np.arange(log.num_positions), context_length)
     if states is not None and len(states) != log.num_positions:
-        raise ValueError(f"The datastore must hold one state a position. Received: {len(states)} for {log.num_positions} positions.")
+        raise ValueError(
+            f"The datastore must hold one state a position. Received: {len(states)} for {log.num_positions} positions."
+        )
     with tf.device("CPU"):  # gathered from by the input side of every step; accelerators receive what was gathered
         return Datastore(
             tf.constant(log.fields),

@@ -114,7 +114,9 @@ def read_candidates(dataset: Dataset, spec: ExampleSpec, split: str) -> Candidat
     return _flatten([{name: value.numpy() for name, value in batch.items()} for batch in batches])
 
 
-def evaluate_rankers(dataset: Dataset, train: Candidates, validation: SplitPredictions, test: SplitPredictions) -> dict[str, Any]:
+def evaluate_rankers(
+    dataset: Dataset, train: Candidates, validation: SplitPredictions, test: SplitPredictions
+) -> dict[str, Any]:
     """Metrics of the model and of every baseline, on the whole test split and on its slices.
 
     Returns:
@@ -172,7 +174,9 @@ def _calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, fl
     return metrics.log_loss(labels, 1.0 / (1.0 + np.exp(-(slope * scores + intercept)))), slope, intercept
 
 
-def _measure(test: SplitPredictions, chosen: np.ndarray, probabilities: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+def _measure(
+    test: SplitPredictions, chosen: np.ndarray, probabilities: np.ndarray, scores: np.ndarray
+) -> dict[str, float]:
     inside = chosen[test.candidates.slates]
     labels = test.candidates.labels[inside]
     measured = metrics.binary_metrics(labels, probabilities[inside], test.users[inside])
@@ -207,12 +211,15 @@ def _flatten(parts: list[dict[str, np.ndarray]]) -> Candidates:
     def real(name: str) -> np.ndarray:
         return np.concatenate([part[name][part["mask"]] for part in parts])
 
-    return Candidates(real("fields"), real("label"), slates, times[slates], real("match_counts"), real("match_positives"))
+    return Candidates(
+        real("fields"), real("label"), slates, times[slates], real("match_counts"), real("match_positives")
+    )
 
 
 def _build_report(workspace: Workspace, dataset: Dataset, test: SplitPredictions, results: dict[str, Any]) -> Report:
     histories = {
-        stage: json.loads((workspace.stage_dir(stage) / "history.json").read_text(encoding="utf-8")) for stage in ("pretrain", "fit")
+        stage: json.loads((workspace.stage_dir(stage) / "history.json").read_text(encoding="utf-8"))
+        for stage in ("pretrain", "fit")
     }
     return Report(
         title=f"tf_lift on {dataset.config.name}",

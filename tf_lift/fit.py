@@ -1,4 +1,4 @@
-"""Stage `fit`: the predictor is trained on the train window, with the encoder frozen (eq. 8)."""
+"""Stage `fit`: the predictor is trained on the train window, with the encoder frozen (eq. 8) unless `predictor.joint`."""
 
 import json
 import logging

@@ -76,7 +76,9 @@ class InteractionLog:
         known = (user_ids >= FIRST_VALUE_ID) & (user_ids < self.num_users + FIRST_VALUE_ID)
         return np.where(known, self.rows_before(user_ids, times) + user_ids - FIRST_VALUE_ID + 1, 0)
 
-    def num_visible_future(self, rows: np.ndarray, user_indices: np.ndarray, times: np.ndarray, max_rows: int) -> np.ndarray:
+    def num_visible_future(
+        self, rows: np.ndarray, user_indices: np.ndarray, times: np.ndarray, max_rows: int
+    ) -> np.ndarray:
         """How many rows of its user follow each row and lie strictly before a time (the as-of rule, DESIGN.md section 4).
 
         Args:

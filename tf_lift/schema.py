@@ -72,7 +72,9 @@ class Schema:
                     "Set `key = true` on the field that holds the identifier."
                 )
         if not any(field.query for field in self.fields):
-            raise ValueError("At least one field must take part in retrieval. Received: `query = false` on every field.")
+            raise ValueError(
+                "At least one field must take part in retrieval. Received: `query = false` on every field."
+            )
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -109,5 +111,3 @@ class Schema:
 
     def _key_index(self, entity: Entity) -> int:
         return next(index for index, field in enumerate(self.fields) if field.entity == entity and field.key)
-
-

@@ -88,7 +88,8 @@ def generate_simple(num_rows: int, seed: int) -> dict[str, Table]:
         user = draw.randrange(num_users)
         liked = user_to_liked[user]
         weights = [
-            weight * (2.0 if category in liked else 1.0) for weight, category in zip(popularity, item_to_category, strict=True)
+            weight * (2.0 if category in liked else 1.0)
+            for weight, category in zip(popularity, item_to_category, strict=True)
         ]
         item = draw.choices(range(num_items), weights)[0]
         device = user_to_device[user] if draw.random() < 0.7 else draw.choice(_DEVICES)
@@ -137,7 +138,9 @@ def generate_future(num_rows: int, seed: int) -> dict[str, Table]:
         log.add_situation(_name("s", index), label, is_test)
     items: list[Row] = [(_name(group, index), group) for group in ("a", "b", "n") for index in range(_ITEMS_PER_GROUP)]
     return {
-        "interactions.csv": Table(("user", "item", "situation", "time", "label"), sorted(log.rows, key=lambda row: (row[3], row[0]))),
+        "interactions.csv": Table(
+            ("user", "item", "situation", "time", "label"), sorted(log.rows, key=lambda row: (row[3], row[0]))
+        ),
         "items.csv": Table(("item", "group"), items),
     }
 
@@ -228,14 +231,18 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m tf_lift.synthetic",
         description="Writes a made-up interaction log as CSV files: interactions, items and, for some kinds, users.",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the files; made if it is not there")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder of the files; made if it is not there"
+    )
     parser.add_argument(
         "--kind",
         choices=sorted(DEFAULT_ROWS, reverse=True),
         default="simple",
         help="simple: a small shop. future: labels that only the neighbours' futures tell (default: %(default)s)",
     )
-    parser.add_argument("--rows", type=int, metavar="N", help="about how many interactions (default: 3000, or 24000 for future)")
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help="about how many interactions (default: 3000, or 24000 for future)"
+    )
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="of every draw (default: %(default)s)")
     return parser.parse_args(arguments)
 

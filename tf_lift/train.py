@@ -45,7 +45,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Pretrains the encoder, encodes the log, fits the predictor and evaluates it. Run `python -m beam.preprocess` first.",
     )
     parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
+    )
     parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated, from: %(default)s")
     return parser.parse_args(arguments)
 

@@ -73,7 +73,9 @@ def train_epochs(
     epochs = tf.Variable(0, dtype=tf.int64)
     best = tf.Variable(float("inf"), dtype=tf.float64)
     best_epoch = tf.Variable(-1, dtype=tf.int64)
-    latest = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epochs=epochs, best=best, best_epoch=best_epoch)
+    latest = tf.train.Checkpoint(
+        model=model, optimizer=model.optimizer, epochs=epochs, best=best, best_epoch=best_epoch
+    )
     manager = tf.train.CheckpointManager(latest, str(folder / "latest"), max_to_keep=1)
     # Two: of the best epoch, and of one that seemed better and was killed before `latest` was written.
     keeper = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "best"), max_to_keep=2)
@@ -108,7 +110,9 @@ def train_epochs(
             keeper.save(checkpoint_number=epoch)
         _append_history(history_file, epoch, metrics)
         manager.save(checkpoint_number=epoch)
-        logger.info("%s epoch %d: %s", name, epoch + 1, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+        logger.info(
+            "%s epoch %d: %s", name, epoch + 1, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+        )
     best_path = folder / "best" / f"ckpt-{int(best_epoch)}"
     if best_path.with_name(f"{best_path.name}.index").is_file():
         tf.train.Checkpoint(model=model).restore(str(best_path)).expect_partial()

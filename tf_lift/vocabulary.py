@@ -71,7 +71,9 @@ class Vocabulary:
 
     def write(self, path: Path) -> None:
         """Writes a line a value: its first time, a tab, the value as JSON."""
-        lines = [f"{time}\t{json.dumps(value)}\n" for time, value in zip(self.first_times.tolist(), self.values, strict=True)]
+        lines = [
+            f"{time}\t{json.dumps(value)}\n" for time, value in zip(self.first_times.tolist(), self.values, strict=True)
+        ]
         path.write_text("".join(lines), encoding="utf-8")
 
 

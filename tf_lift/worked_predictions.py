@@ -29,7 +29,9 @@ def describe_item(dataset: Dataset, fields: np.ndarray) -> str:
         fields: int32 [M] ids.
     """
     schema, vocabularies = dataset.config.schema, dataset.info.vocabularies
-    attributes = [index for index in schema.indices("item") if index != schema.item_index and fields[index] >= FIRST_VALUE_ID]
+    attributes = [
+        index for index in schema.indices("item") if index != schema.item_index and fields[index] >= FIRST_VALUE_ID
+    ]
     words = [vocabularies[index].value(int(fields[index])) for index in attributes[:1]]
     return " ".join([*words, f"#{vocabularies[schema.item_index].value(int(fields[schema.item_index]))}"])
 
@@ -84,8 +86,15 @@ def _describe(dataset: Dataset, fields: np.ndarray) -> dict[str, str]:
 
 
 def _describe_rows(dataset: Dataset, first: int, stop: int) -> list[str]:
-    marks = [""] * (stop - first) if dataset.config.behaviour.kind == "positive_only" else ["+ " if positive else "- " for positive in dataset.positive[first:stop]]
-    return [mark + describe_item(dataset, fields) for mark, fields in zip(marks, dataset.log.fields[first:stop], strict=True)]
+    marks = (
+        [""] * (stop - first)
+        if dataset.config.behaviour.kind == "positive_only"
+        else ["+ " if positive else "- " for positive in dataset.positive[first:stop]]
+    )
+    return [
+        mark + describe_item(dataset, fields)
+        for mark, fields in zip(marks, dataset.log.fields[first:stop], strict=True)
+    ]
 
 
 def _format_time(time: int) -> str:

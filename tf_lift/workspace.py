@@ -15,6 +15,8 @@ from tf_lift.config import Config
 
 MANIFEST_NAME = "manifest.json"
 
+_MAX_WAIT_SECONDS = 6 * 3600  # encoding a billion rows on worker 0 may take hours
+
 _DATASET_SECTIONS = ("source", "fields", "split", "behaviour", "negatives", "retrieval", "pipeline", "data_seed")
 _STAGE_SECTIONS = {
     "dataset": _DATASET_SECTIONS,
@@ -118,7 +120,8 @@ class Workspace:
 
         Args:
             stage: the stage.
-            manifest: filled by the block; `stage` and `fingerprint` are added.
+            manifest: filled by the block; `stage`, `fingerprint` and a hash of the `content` are added, so that what depends on
+                this artefact is stale when it was made again with other content.
 
         Raises:
             ValueError: an input is missing or stale when the block begins.
@@ -129,6 +132,7 @@ class Workspace:
             shutil.rmtree(folder, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
+        manifest["content"] = hash_files(aside)
         write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": fingerprint, **manifest})
         if final.exists():  # renamed first: a folder that a kill left half-removed would still have its manifest
             final.rename(replaced)
@@ -171,8 +175,18 @@ class Workspace:
         yield Progress(folder, shared if is_resumable else None, finish)
 
     def wait_until_fresh(self, stage: str) -> None:
-        """Waits for worker 0 of a strategy to write a stage's artefact."""
+        """Waits for worker 0 of a strategy to write a stage's artefact.
+
+        Raises:
+            ValueError: it has not in `_MAX_WAIT_SECONDS`.
+        """
+        began = time.monotonic()
         while not self.is_fresh(stage):
+            if time.monotonic() - began > _MAX_WAIT_SECONDS:
+                raise ValueError(
+                    f"Worker 0 must write stage {stage!r} within {_MAX_WAIT_SECONDS} s. Received: nothing fresh in "
+                    f"{self.stage_dir(stage)}. See worker 0's log, and start all workers again."
+                )
             time.sleep(1.0)
 
 
@@ -188,6 +202,16 @@ class Progress(NamedTuple):
     folder: Path
     resume_from: Path | None
     finish: Callable[[dict[str, Any]], contextlib.AbstractContextManager[Path]]
+
+
+def hash_files(folder: Path) -> str:
+    """A hash of the names and contents of a folder's files, TensorBoard's (which hold the time of day) left out."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, hashlib.blake2b).digest())
+    return digest.hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

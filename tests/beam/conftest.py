@@ -69,7 +69,9 @@ class RawLog:
     def places(self) -> np.ndarray:
         """[n] place of each row among its user's rows at its time."""
         order = np.lexsort((self.time, self.user))  # stable
-        is_first = np.diff(self.user[order], prepend=-1).astype(bool) | np.diff(self.time[order], prepend=-1).astype(bool)
+        is_first = np.diff(self.user[order], prepend=-1).astype(bool) | np.diff(self.time[order], prepend=-1).astype(
+            bool
+        )
         starts = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
         places = np.empty(len(order), np.int64)
         places[order] = np.arange(len(order)) - starts
@@ -79,7 +81,9 @@ class RawLog:
         """The rows as the log's file has them."""
         return [
             (f"u{user}", f"i{item}", f"b{item % 7}", f"c{channel}", str(rating), str(time))
-            for user, item, channel, rating, time in zip(self.user, self.item, self.channel, self.rating, self.time, strict=True)
+            for user, item, channel, rating, time in zip(
+                self.user, self.item, self.channel, self.rating, self.time, strict=True
+            )
         ]
 
     def write(self, folder: Path, num_files: int = 1) -> tuple[str, ...]:
@@ -92,7 +96,9 @@ class RawLog:
             paths.append(str(folder / f"log-{number}.csv"))
             write_csv(paths[-1], COLUMNS, cells[edges[number] : edges[number + 1]])
         write_csv(folder / "users.csv", ("user", "age"), [(f"u{user}", f"a{user % 5}") for user in range(300)])
-        write_csv(folder / "items.csv", ("item", "genre"), [(f"i{item}", f"g{item % 4}") for item in range(300) if item % 10])
+        write_csv(
+            folder / "items.csv", ("item", "genre"), [(f"i{item}", f"g{item % 4}") for item in range(300) if item % 10]
+        )
         return tuple(paths)
 
 
@@ -260,10 +266,14 @@ class Kit:
         self.new_folder = new_folder
         self._base: dict[tuple[str, str], tuple[RawLog, Output]] = {}
 
-    def run(self, log: RawLog, mode: str = "rolling", protocol: Protocol = "none", num_files: int = 1, **sections: Any) -> Output:
+    def run(
+        self, log: RawLog, mode: str = "rolling", protocol: Protocol = "none", num_files: int = 1, **sections: Any
+    ) -> Output:
         """Writes a log in a new folder and preprocesses it."""
         folder = self.new_folder()
-        return preprocess(build_config(log.write(folder / "input", num_files), folder / "workspace", mode, protocol, **sections))
+        return preprocess(
+            build_config(log.write(folder / "input", num_files), folder / "workspace", mode, protocol, **sections)
+        )
 
     def base(self, mode: str, protocol: Protocol) -> tuple[RawLog, Output]:
         """The random log and its data set, made once a session."""

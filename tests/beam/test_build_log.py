@@ -46,7 +46,9 @@ def cut(batch: EncodedBatch, seed: int, num_parts: int) -> list[EncodedBatch]:
     """The rows in another order and in several batches."""
     rows = np.array_split(np.random.default_rng(seed).permutation(len(batch.time)), num_parts)
     return [
-        EncodedBatch(batch.fields[part], batch.time[part], batch.behaviour[part], batch.file_index[part], batch.line[part])
+        EncodedBatch(
+            batch.fields[part], batch.time[part], batch.behaviour[part], batch.file_index[part], batch.line[part]
+        )
         for part in rows
     ]
 
@@ -134,7 +136,9 @@ def test_conflicting_attributes_are_settled_to_the_earliest_and_counted(kit):
 
 
 @given(
-    st.lists(st.tuples(st.integers(2, 5), st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=30),
+    st.lists(
+        st.tuples(st.integers(2, 5), st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=30
+    ),
     st.randoms(use_true_random=False),
 )
 def test_entity_tables_take_the_earliest_row_whatever_the_order(rows, random):

@@ -125,7 +125,9 @@ def test_a_table_without_usable_rows_stops_the_run(kit):
     folder = kit.new_folder()
     paths = log.write(folder / "input")
     write_lines(folder / "input" / "items.csv", ["item,genre", "i1", "i2"])
-    with pytest.raises(ValueError, match=r"must have usable rows. Received: .*items\.csv, whose 2 rows were rejected \(line 2"):
+    with pytest.raises(
+        ValueError, match=r"must have usable rows. Received: .*items\.csv, whose 2 rows were rejected \(line 2"
+    ):
         kit.preprocess(kit.build_config(paths, folder / "workspace"))
 
 
@@ -136,7 +138,9 @@ def test_too_many_rejected_rows_stop_the_run_with_their_reasons(kit, beam_argume
     folder = kit.new_folder()
     path, bad = damage(log, folder / "input")
     config = kit.build_config([path], folder / "workspace", source={"max_rejected_share": 0.001})
-    with pytest.raises(ValueError, match=r"At most 0\.1% of the rows may be rejected .* Received: 5 of 905\.") as caught:
+    with pytest.raises(
+        ValueError, match=r"At most 0\.1% of the rows may be rejected .* Received: 5 of 905\."
+    ) as caught:
         kit.preprocess(config, *beam_arguments)
     assert "while running" not in str(caught.value)
     rejected = Workspace(config).root / "dataset.partial" / "rejected"
@@ -155,7 +159,9 @@ def test_a_fault_of_ours_is_not_shown_as_bad_input():
 
 def test_an_empty_pool_is_refused(kit):
     log, _ = kit.base("rolling", "none")
-    with pytest.raises(ValueError, match=rf"must hold interactions before split.train_from. Received: none before {kit.begin};"):
+    with pytest.raises(
+        ValueError, match=rf"must hold interactions before split.train_from. Received: none before {kit.begin};"
+    ):
         kit.run(log, split={"train_from": float(kit.begin)})
 
 
@@ -170,7 +176,9 @@ def test_an_empty_window_is_refused(kit, late):
     log, _ = kit.base("rolling", "none")
     end = kit.begin + kit.num_ticks * kit.tick
     split = (
-        {"test_from": float(end)} if late else {"train_from": float(kit.train_from + 1), "test_from": float(kit.train_from + 2)}
+        {"test_from": float(end)}
+        if late
+        else {"train_from": float(kit.train_from + 1), "test_from": float(kit.train_from + 2)}
     )
     with pytest.raises(ValueError, match=r"Train and test must hold interactions. Received: \d+ from"):
         kit.run(log, split=split)
@@ -264,7 +272,9 @@ def test_the_command_says_what_is_wrong_in_one_line(kit):
     folder = kit.new_folder()
     config = write_toml(kit, folder, log)
     write_lines(folder / "input" / "log-0.csv", ["user,item,brand,channel,rating,time", *["u1,i1"] * 10])
-    finished = subprocess.run([sys.executable, "-m", "beam.preprocess", "--config", config], capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-m", "beam.preprocess", "--config", config], capture_output=True, text=True
+    )
     assert finished.returncode == 1
     assert finished.stderr.splitlines()[-1].startswith("preprocess: At most 1.0% of the rows may be rejected")
     assert "Traceback" not in finished.stderr and "type hint" not in finished.stderr

@@ -61,7 +61,9 @@ def test_honest_negatives_are_distinct_known_items_that_the_user_never_had(seed,
 
 def test_a_short_catalogue_gives_all_its_items():
     log, first_times = build_log(np.array([2, 2, 3, 3]), np.array([2, 3, 4, 5]), np.array([0, 1, 2, 3]))
-    drawn = NegativeSampler(log, 1, first_times, None, Negatives("honest", per_target=100), 1).draw(targets_of(log, np.arange(4)))
+    drawn = NegativeSampler(log, 1, first_times, None, Negatives("honest", per_target=100), 1).draw(
+        targets_of(log, np.arange(4))
+    )
     assert [sorted(set(slate.tolist()) - {PADDING_ID}) for slate in drawn] == [[], [], [2, 3], [2, 3]]
 
 
@@ -91,7 +93,9 @@ def test_a_share_of_the_slate_is_popular():
     ones = np.ones(2000, np.int64)
     targets = Targets(0 * ones, 3 * ones, 5 * ones, ones, np.arange(2000))  # of a user who had nothing
     for share, low, high in ((0.0, 0.0, 0.03), (0.5, 0.998, 1.0)):
-        sampler = NegativeSampler(log, 1, first_times, None, Negatives("honest", per_target=20, popularity_share=share), 3)
+        sampler = NegativeSampler(
+            log, 1, first_times, None, Negatives("honest", per_target=20, popularity_share=share), 3
+        )
         holds = (sampler.draw(targets) == 999 + FIRST_VALUE_ID).any(axis=1).mean()
         assert low <= holds <= high
 
@@ -120,7 +124,9 @@ def test_rim_negatives_are_uniform_but_for_the_users_own_pool_rows():
 def test_rim_gives_a_fractional_share_on_average_and_uniform_ones_to_a_user_without_pool_rows():
     users, items = np.array([2] * 3 + [3]), np.array([2, 2, 3, 4])
     log, first_times = build_log(users, items, np.array([0, 1, 9, 9]))
-    sampler = NegativeSampler(log, 1, np.append(first_times, np.full(96, 9)), 5, Negatives("rim", per_target=3, own_share=0.5), 3)
+    sampler = NegativeSampler(
+        log, 1, np.append(first_times, np.full(96, 9)), 5, Negatives("rim", per_target=3, own_share=0.5), 3
+    )
     num = 4000
     ones = np.ones(num, np.int64)
     of_known = sampler.draw(Targets(2 * ones, 2 * ones, 3 * ones, 9 * ones, np.arange(num)))

@@ -48,7 +48,10 @@ def scan(rows, target, mode, boundary, retrieval):
     """Best rows, their scores and visible futures, by looking at every row."""
     values, time = target[0], target[1]
     pool = [index for index, row in enumerate(rows) if row[1] < (time if mode == "rolling" else boundary)]
-    known = [bool(value) and any(row[0][field] == value for row in rows if row[1] < time) for field, value in enumerate(values)]
+    known = [
+        bool(value) and any(row[0][field] == value for row in rows if row[1] < time)
+        for field, value in enumerate(values)
+    ]
     weights = []
     for field, value in enumerate(values):
         matches = sum(rows[index][0][field] == value for index in pool) if known[field] else 0
@@ -84,7 +87,9 @@ def test_neighbours_equal_a_scan_of_the_log(kit, mode, retrieval):
     if retrieval:
         output = kit.run(log, mode, retrieval=retrieval)
     rows, slates, contents = rows_of(log), output.slates, output.row_contents
-    assert [(row[0], row[1], int(row[2])) for row in rows] == [(content[:6], content[6], content[7]) for content in contents]
+    assert [(row[0], row[1], int(row[2])) for row in rows] == [
+        (content[:6], content[6], content[7]) for content in contents
+    ]
     sets = closed_sets(output)
     chosen = np.random.default_rng(1).permutation(len(output.serialized))[:40]
     for index in chosen.tolist():
@@ -98,18 +103,29 @@ def test_neighbours_equal_a_scan_of_the_log(kit, mode, retrieval):
         np.testing.assert_array_equal(slates["neighbour_scores"][index, 0, :num], scores.astype(np.float32))
         assert slates["neighbour_num_future"][index, 0, :num].tolist() == futures
         assert not slates["neighbour_num_future"][index, 0, num:].any()
-        values = [value if is_known else "(unknown)" if value else "" for value, is_known in zip(target[0], known, strict=True)]
-        assert [output.value(name, value) for name, value in zip(FIELDS, slates["fields"][index, 0], strict=True)] == values
+        values = [
+            value if is_known else "(unknown)" if value else ""
+            for value, is_known in zip(target[0], known, strict=True)
+        ]
+        assert [
+            output.value(name, value) for name, value in zip(FIELDS, slates["fields"][index, 0], strict=True)
+        ] == values
         assert slates["label"][index, 0] == target[2]
         for place, fields in enumerate(sets):
-            generators = [FIELDS.index(name) for name in fields if not any(name in DETERMINED.get(other, ()) for other in fields)]
+            generators = [
+                FIELDS.index(name) for name in fields if not any(name in DETERMINED.get(other, ()) for other in fields)
+            ]
             matching = [
-                row for row in pool if all(known[field] and rows[row][0][field] == target[0][field] for field in generators)
+                row
+                for row in pool
+                if all(known[field] and rows[row][0][field] == target[0][field] for field in generators)
             ]
             assert slates["match_counts"][index, 0, place] == len(matching)
             assert slates["match_positives"][index, 0, place] == sum(rows[row][2] for row in matching)
         history = [row for row in rows if row[0][0] == target[0][0] and row[1] < target[1]][
             -output.config.retrieval.context_length :
         ]
-        first, count = output.dataset.log.windows_at(slates["history_position"][index], output.config.retrieval.context_length)
+        first, count = output.dataset.log.windows_at(
+            slates["history_position"][index], output.config.retrieval.context_length
+        )
         assert [content[:7] for content in contents[first : first + count]] == [(*row[0], row[1]) for row in history]

@@ -100,7 +100,9 @@ def test_shards_read_back_as_the_log(tmp_path_factory, log, num_shards):
     for shard in range(num_shards):
         rows = slice(log.user_starts[edges[shard]], log.user_starts[edges[shard + 1]])
         columns = {name: getattr(log, name)[rows] for name in ("fields", "time", "behaviour", "synthetic")}
-        write_log_shard(folder / f"{shard}.tfrecord", columns, np.diff(log.user_starts)[edges[shard] : edges[shard + 1]])
+        write_log_shard(
+            folder / f"{shard}.tfrecord", columns, np.diff(log.user_starts)[edges[shard] : edges[shard + 1]]
+        )
     read = read_log(sorted(folder.iterdir()), 2)
     for name in ("fields", "time", "behaviour", "synthetic", "user_starts"):
         np.testing.assert_array_equal(getattr(read, name), getattr(log, name))

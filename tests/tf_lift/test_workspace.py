@@ -15,7 +15,9 @@ from tf_lift.workspace import Workspace, write_json
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     fields = (Field("user", "user", key=True), Field("item", "item", key=True))
-    return Config("small", Source(("log.csv",)), fields, behaviour=Behaviour("column", "label"), workspace=str(tmp_path))
+    return Config(
+        "small", Source(("log.csv",)), fields, behaviour=Behaviour("column", "label"), workspace=str(tmp_path)
+    )
 
 
 def make(workspace: Workspace, *stages: str, **manifest: object) -> None:
@@ -86,7 +88,9 @@ def test_no_moment_of_the_replacement_shows_half_an_artefact(config, monkeypatch
             (folder / name).write_text("new", encoding="utf-8")
     if workspace.read_manifest("dataset") is not None:
         texts = {
-            path.name: path.read_text(encoding="utf-8") for path in workspace.dataset_dir.iterdir() if path.suffix != ".json"
+            path.name: path.read_text(encoding="utf-8")
+            for path in workspace.dataset_dir.iterdir()
+            if path.suffix != ".json"
         }
         assert set(texts) == {"a", "b", "z"} and len(set(texts.values())) == 1
 
@@ -97,7 +101,9 @@ def test_a_stage_is_stale_when_its_own_sections_change_and_only_then(config):
     assert other.is_fresh("dataset") and other.is_fresh("pretrain")
     other = Workspace(dataclasses.replace(config, encoder=Encoder(state_dim=64)))
     assert other.is_fresh("dataset") and not other.is_fresh("pretrain")
-    with pytest.raises(ValueError, match=r"stage 'pretrain' is stale: .* Run `python -m tf_lift.train --stages pretrain`"):
+    with pytest.raises(
+        ValueError, match=r"stage 'pretrain' is stale: .* Run `python -m tf_lift.train --stages pretrain`"
+    ):
         other.check_fresh("pretrain")
     other = Workspace(dataclasses.replace(config, retrieval=Retrieval(num_neighbours=3)))
     assert not other.is_fresh("dataset") and not other.is_fresh("pretrain")

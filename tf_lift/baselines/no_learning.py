@@ -34,7 +34,9 @@ class Candidates:
     match_positives: np.ndarray
 
 
-def score_baselines(dataset: Dataset, known: list[Candidates], target: Candidates, until: int) -> dict[str, list[np.ndarray]]:
+def score_baselines(
+    dataset: Dataset, known: list[Candidates], target: Candidates, until: int
+) -> dict[str, list[np.ndarray]]:
     """Scores of every baseline.
 
     Args:
@@ -58,16 +60,23 @@ def score_baselines(dataset: Dataset, known: list[Candidates], target: Candidate
         "constant": [np.zeros(len(target.labels))],
         "popularity": [popular],
         "user rate + item rate": [
-            sum((_rate_odds(dataset, known, target, field, strength) for field in entities), np.zeros(len(target.labels)))
+            sum(
+                (_rate_odds(dataset, known, target, field, strength) for field in entities),
+                np.zeros(len(target.labels)),
+            )
             for strength in RATE_STRENGTHS
         ],
     }
-    statistic = {dataset.info.match_sets.generators[place]: index for index, place in enumerate(dataset.info.statistic_sets)}
+    statistic = {
+        dataset.info.match_sets.generators[place]: index for index, place in enumerate(dataset.info.statistic_sets)
+    }
     user, item = (statistic.get((field,)) for field in entities)
     own_labels = dataset.config.negatives.protocol == "none"
     if own_labels and user is not None and item is not None:
+        prior = float(np.mean(dataset.positive[log.time < dataset.info.boundaries.train_from]))
         scores["user rate + item rate, up to t"] = [
-            _odds_up_to_now(target, user, strength) + _odds_up_to_now(target, item, strength) for strength in RATE_STRENGTHS
+            _odds_up_to_now(target, user, prior, strength) + _odds_up_to_now(target, item, prior, strength)
+            for strength in RATE_STRENGTHS
         ]
     pair = statistic.get(tuple(sorted(entities)))
     if pair is not None:
@@ -101,7 +110,9 @@ def fit_platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(weights[0] / spread), float(weights[1] - weights[0] * centre / spread)
 
 
-def _rate_odds(dataset: Dataset, known: list[Candidates], target: Candidates, field: int, strength: float) -> np.ndarray:
+def _rate_odds(
+    dataset: Dataset, known: list[Candidates], target: Candidates, field: int, strength: float
+) -> np.ndarray:
     """Log-odds of the smoothed rate of positives of each target's value, from the pool's rows and the known candidates."""
     log = dataset.log
     pool = log.time < dataset.info.boundaries.train_from
@@ -117,9 +128,8 @@ def _rate_odds(dataset: Dataset, known: list[Candidates], target: Candidates, fi
     return np.log(rate / (1 - rate))[target.fields[:, field]]
 
 
-def _odds_up_to_now(target: Candidates, statistic: int, strength: float) -> np.ndarray:
-    """Log-odds of the smoothed rate of positives before each target's time, from its match statistics."""
+def _odds_up_to_now(target: Candidates, statistic: int, prior: float, strength: float) -> np.ndarray:
+    """Log-odds of the smoothed rate of positives before each target's time, from its match statistics and the pool's rate."""
     counts, positives = target.match_counts[:, statistic], target.match_positives[:, statistic]
-    prior = positives.sum() / max(counts.sum(), 1)
     rate = np.clip((positives + strength * prior) / (counts + strength), 1e-6, 1 - 1e-6)
     return np.log(rate / (1 - rate))

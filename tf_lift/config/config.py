@@ -45,7 +45,7 @@ class Config:
     training: sections.Training = sections.Training()
     """Training of the predictor."""
     seed: int = 7
-    """Seed of every random choice."""
+    """Seed of training's random choices."""
     data_seed: int = 7
     """Seed of preprocessing alone (negatives, sampled targets), so that training seeds share one data set."""
     workspace: str = "workspace"
@@ -65,6 +65,16 @@ class Config:
                 "A log with its own labels needs no sampled negatives. Received: behaviour.kind = "
                 f"{self.behaviour.kind!r} with negatives.protocol = {self.negatives.protocol!r}. Set one of the two."
             )
+        is_masked, is_taught = self.pretraining.targets == "masked", self.pretraining.enabled
+        if is_taught and self.behaviour.kind == "positive_only" and not self.negatives.per_pool_row:
+            if is_masked or not self.pretraining.negatives_per_row:
+                raise ValueError(
+                    "Pretraining on positives only needs something to tell them from. Received: pretraining.targets = "
+                    f"{self.pretraining.targets!r}, pretraining.negatives_per_row = {self.pretraining.negatives_per_row} and no "
+                    "negatives in the pool. Set targets = 'queries' and negatives_per_row = 1, or pretraining.enabled = false."
+                )
+        if "/" in self.name or self.name.startswith(".") or not self.name:
+            raise ValueError(f"`name` must be a folder's name. Received: {self.name!r}.")
         if self.pretraining.targets == "queries" and self.encoder.kind == "bidirectional" and self.pretraining.enabled:
             raise ValueError(
                 "A bidirectional encoder sees every label of the window, so its loss must be read at masked rows. Received: "
@@ -109,7 +119,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(str(file) for file in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        raise ValueError(f"The configuration must be a TOML file. Received: {path}, which is not there. Found beside it: {known}.")
+        raise ValueError(
+            f"The configuration must be a TOML file. Received: {path}, which is not there. Found beside it: {known}."
+        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -121,7 +133,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _merge(base: dict[str, Any], extension: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in extension.items():
-        base[key] = _merge(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), dict) else value
+        base[key] = (
+            _merge(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), dict) else value
+        )
     return base
 
 
@@ -137,7 +151,9 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise ValueError(f"An override must name a key of a section. Received: {override!r}; {parent!r} is not a section.")
+            raise ValueError(
+                f"An override must name a key of a section. Received: {override!r}; {parent!r} is not a section."
+            )
     table[last] = value
 
 
@@ -157,7 +173,9 @@ def _build(cls: type, table: Any, where: str) -> Any:
         if name not in table and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ValueError(f"{f'[{where}]' if where else 'The configuration'} must set {', '.join(missing)}. Received: {sorted(table)}.")
+        raise ValueError(
+            f"{f'[{where}]' if where else 'The configuration'} must set {', '.join(missing)}. Received: {sorted(table)}."
+        )
     prefix = f"{where}." if where else ""
     return cls(**{key: _convert(hints[key], value, prefix + key) for key, value in table.items()})
 
@@ -178,7 +196,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         for argument in arguments:
             if _is_scalar(argument, value):
                 return argument(value)
-        raise ValueError(f"`{where}` must be {' or '.join(argument.__name__ for argument in arguments)}. Received: {value!r}.")
+        raise ValueError(
+            f"`{where}` must be {' or '.join(argument.__name__ for argument in arguments)}. Received: {value!r}."
+        )
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"`{where}` must be a list. Received: {value!r}.")

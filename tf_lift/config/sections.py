@@ -127,11 +127,15 @@ class Behaviour:
 
     def __post_init__(self) -> None:
         if self.kind != "positive_only" and not self.column:
-            raise ValueError(f"`behaviour.column` must name a column when `behaviour.kind` is {self.kind!r}. Received: ''.")
+            raise ValueError(
+                f"`behaviour.column` must name a column when `behaviour.kind` is {self.kind!r}. Received: ''."
+            )
         if self.kind == "classes":
             found = sorted(set(self.classes.values()))
             if len(found) < 2 or found != list(range(len(found))):
-                raise ValueError(f"`behaviour.classes` must map to 0, 1, .. without gaps, two or more. Received: {self.classes}.")
+                raise ValueError(
+                    f"`behaviour.classes` must map to 0, 1, .. without gaps, two or more. Received: {self.classes}."
+                )
             strange = set(self.positive_classes) - set(found)
             if strange or not 0 < len(set(self.positive_classes)) < len(found):
                 raise ValueError(
@@ -172,10 +176,12 @@ class Split:
             if isinstance(self.train_from, str) or isinstance(self.test_from, str):
                 raise ValueError(
                     "`split.train_from` and `split.test_from` must be shares when `split.by` is 'quantiles'. Received: "
-                    f"{self.train_from!r}, {self.test_from!r}. Set `by = \"times\"` for times."
+                    f'{self.train_from!r}, {self.test_from!r}. Set `by = "times"` for times.'
                 )
             if not 0.0 < self.train_from < self.test_from < 1.0:
-                raise ValueError(f"0 < train_from < test_from < 1 must hold. Received: {self.train_from}, {self.test_from}.")
+                raise ValueError(
+                    f"0 < train_from < test_from < 1 must hold. Received: {self.train_from}, {self.test_from}."
+                )
         _check_range("split", "validation_share", self.validation_share, 0.001, 0.9)
         _check_range("split", "train_rate", self.train_rate, 0.0, 1.0)
         _check_range("split", "test_rate", self.test_rate, 0.0, 1.0)
@@ -208,7 +214,9 @@ class Negatives:
         _check_range("negatives", "own_share", self.own_share, 0.0, 1.0)
         _check_range("negatives", "per_pool_row", self.per_pool_row, 0, 10)
         if self.protocol != "rim" and self.per_pool_row:
-            raise ValueError(f"`negatives.per_pool_row` belongs to protocol 'rim'. Received: {self.per_pool_row} with {self.protocol!r}.")
+            raise ValueError(
+                f"`negatives.per_pool_row` belongs to protocol 'rim'. Received: {self.per_pool_row} with {self.protocol!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +245,7 @@ class Pipeline:
     """How preprocessing cuts its work. None of it changes with the number of workers, so that the output does not either."""
 
     num_shards: int = 8
-    """Buckets of users, and of posting lists."""
+    """Buckets of users: shards of the interaction log."""
     example_shards: int = 4
     """TFRecord files of each split."""
     rows_per_batch: int = 65536
@@ -270,6 +278,8 @@ class Encoder:
     """Share of the ids that pretraining replaces by the unknown id, so that its embedding is trained."""
 
     def __post_init__(self) -> None:
+        for name in ("embedding_dim", "state_dim", "num_layers", "num_heads"):
+            _check_range("encoder", name, getattr(self, name), 1, 1 << 14)
         if self.state_dim % self.num_heads:
             raise ValueError(
                 f"`encoder.state_dim` must be a multiple of `encoder.num_heads`. Received: {self.state_dim} and {self.num_heads}."
@@ -296,12 +306,15 @@ class Pretraining:
     batch_size: int = 128
     """Windows of a step, over all replicas."""
     learning_rate: float = 1e-3
-    """Adam's learning rate at its peak."""
+    """Adam's learning rate."""
     patience: int = 2
     """Epochs without a better validation loss before stopping."""
 
     def __post_init__(self) -> None:
         _check_range("pretraining", "mask_ratio", self.mask_ratio, 0.0, 1.0)
+        _check_range("pretraining", "num_epochs", self.num_epochs, 1, 10_000)
+        _check_range("pretraining", "batch_size", self.batch_size, 1, 1 << 20)
+        _check_range("pretraining", "patience", self.patience, 1, 10_000)
         _check_range("pretraining", "negatives_per_row", self.negatives_per_row, 0, 100)
         if self.targets == "masked" and self.mask_ratio == 0.0:
             raise ValueError("`pretraining.mask_ratio` must be above 0 when `targets` is 'masked'. Received: 0.0.")
@@ -316,7 +329,9 @@ class Predictor:
     own_history: bool = True
     """True: the target user's history state h_t is read (eq. 17)."""
     target_state: bool = True
-    """Departure: the candidate as the last, masked element of its own history, s_t, and the pretraining head's logit on it."""
+    """Departure: the candidate as the last, masked element of its own history, s_t."""
+    residual_logit: bool = True
+    """Departure, with `target_state`: the pretraining head's logit on s_t is added to the predictor's."""
     raw_inputs: bool = True
     """Departure: x_t, x_r and their products in eq. 17, beside the pairwise products of eq. 16."""
     neighbour_label: bool = True
@@ -349,7 +364,7 @@ class Training:
     num_epochs: int = 10
     """Most passes over the train examples."""
     learning_rate: float = 1e-3
-    """Adam's learning rate at its peak."""
+    """Adam's learning rate."""
     l2: float = 1e-4
     """Weight of the squared norm of the MLP's kernels in the loss."""
     patience: int = 2
@@ -361,4 +376,6 @@ class Training:
 
     def __post_init__(self) -> None:
         _check_range("training", "batch_size", self.batch_size, 1, 1 << 20)
+        _check_range("training", "num_epochs", self.num_epochs, 1, 10_000)
+        _check_range("training", "patience", self.patience, 1, 10_000)
         _check_range("training", "num_logical_devices", self.num_logical_devices, 0, 64)

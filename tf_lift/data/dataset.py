@@ -25,7 +25,9 @@ def read_examples(pattern: str, spec: ExampleSpec, batch_size: int, shuffle_seed
     """
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
-        raise ValueError(f"Examples must be there. Received: no file like {pattern}. Run `python -m beam.preprocess` first.")
+        raise ValueError(
+            f"Examples must be there. Received: no file like {pattern}. Run `python -m beam.preprocess` first."
+        )
     # Every worker of a multi-worker strategy reads every file and keeps its share of the batches: few files must not mean few workers.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -88,4 +88,6 @@ def read_posting_lists(dataset_dir: Path, match_sets: MatchSets, rolling: bool) 
     """Reads the posting lists of all match sets."""
     folder = dataset_dir / "posting_lists"
     postings = [read_set_postings(folder / f"set-{index:03d}") for index in range(len(match_sets))]
-    return join_postings(match_sets, rolling, postings, np.load(folder / "rank_to_row.npy"), np.load(folder / "rank_to_time.npy"))
+    return join_postings(
+        match_sets, rolling, postings, np.load(folder / "rank_to_row.npy"), np.load(folder / "rank_to_time.npy")
+    )

@@ -24,10 +24,14 @@ def write_log_shard(path: Path, columns: dict[str, np.ndarray], user_counts: np.
         writer.write(user_counts.astype("<i8").tobytes())
         for first in range(0, len(columns["time"]), _ROWS_PER_RECORD):
             features = {
-                name: _bytes_feature(np.ascontiguousarray(columns[name][first : first + _ROWS_PER_RECORD], dtype).tobytes())
+                name: _bytes_feature(
+                    np.ascontiguousarray(columns[name][first : first + _ROWS_PER_RECORD], dtype).tobytes()
+                )
                 for name, dtype in _COLUMNS.items()
             }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True))
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+            )
 
 
 def read_log(paths: Sequence[Path], num_fields: int) -> InteractionLog:
@@ -46,9 +50,7 @@ def read_log(paths: Sequence[Path], num_fields: int) -> InteractionLog:
             features = tf.train.Example.FromString(record).features.feature
             for name, dtype in _COLUMNS.items():
                 parts[name].append(np.frombuffer(features[name].bytes_list.value[0], dtype))
-    columns = {
-        name: np.concatenate(part) if part else np.zeros(0, _COLUMNS[name]) for name, part in parts.items()
-    }
+    columns = {name: np.concatenate(part) if part else np.zeros(0, _COLUMNS[name]) for name, part in parts.items()}
     return InteractionLog(
         columns["fields"].reshape(-1, num_fields),
         columns["time"],

@@ -58,5 +58,3 @@ class InteractionEmbedding(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """Arguments of the constructor."""
         return {**super().get_config(), "num_ids": self.num_ids, "embedding_dim": self.embedding_dim}
-
-

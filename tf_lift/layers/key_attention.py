@@ -24,7 +24,9 @@ class KeyAttention(tf.keras.layers.Layer):
         """Makes W, [D, D], and the weight of the scores."""
         width = int(input_shape[-1])
         self._kernel = self.add_weight(name="kernel", shape=(width, width), initializer="glorot_uniform")
-        self._score_weight = self.add_weight(name="score_weight", shape=(), initializer="zeros") if self.score_bias else None
+        self._score_weight = (
+            self.add_weight(name="score_weight", shape=(), initializer="zeros") if self.score_bias else None
+        )
         super().build(input_shape)
 
     def call(self, target: tf.Tensor, neighbours: tf.Tensor, scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

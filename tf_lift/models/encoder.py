@@ -84,7 +84,11 @@ class Encoder(tf.keras.Model):
             return self._run_recurrence(row_inputs, query_inputs, visible)
         length = tf.shape(fields)[1]
         places = tf.range(length)
-        row_sees = (places[None, :] != places[:, None]) if self.config.kind == "bidirectional" else (places[None, :] < places[:, None])
+        row_sees = (
+            (places[None, :] != places[:, None])
+            if self.config.kind == "bidirectional"
+            else (places[None, :] < places[:, None])
+        )
         row_sees = row_sees[None] & mask[:, None, :]  # [B, L, L]
         query_sees = places < visible[..., None]  # [B, Q, L]
         row_places = tf.broadcast_to(places, tf.shape(labels))

@@ -159,7 +159,10 @@ class Predictor(tfrs.Model):
             features.append(tf.tile(last[:, None], [1, num_candidates, 1]))
         if switches.target_state:
             features.append(states.queries)
-            residual = self._positive_logit(self.head(states.queries))
+            if switches.residual_logit and (
+                self.config.pretraining.enabled or switches.joint
+            ):  # an untrained head is noise
+                residual = self._positive_logit(self.head(states.queries))
         return features, residual
 
     def _positive_logit(self, logits: tf.Tensor) -> tf.Tensor:

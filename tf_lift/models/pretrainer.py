@@ -71,7 +71,9 @@ class Pretrainer(tfrs.Model):
     @property
     def num_negatives(self) -> int:
         """Sampled queries of each row."""
-        sampled = self.config.negatives.protocol == "honest" and self.config.pretraining.targets == "queries"
+        config = self.config
+        is_asked = config.behaviour.kind == "positive_only" and config.pretraining.targets == "queries"
+        sampled = is_asked and not config.negatives.per_pool_row
         return self.config.pretraining.negatives_per_row if sampled else 0
 
     @property
@@ -79,7 +81,9 @@ class Pretrainer(tfrs.Model):
         """Uniform numbers that each row of a window needs: masking, unknown ids, and two a negative."""
         return 2 + 2 * self.num_negatives
 
-    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def call(
+        self, inputs: dict[str, tf.Tensor], training: bool | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Predicts hidden behaviours.
 
         Args:

@@ -53,7 +53,9 @@ class PostingListGraph(tf.Module):
             own_users: int32 [n] the targets' user ids; read only when the own user is excluded.
         """
         num_rows = tf.shape(self._rank_to_row, tf.int64)[0]
-        visible = tf.searchsorted(self._rank_to_time, times, out_type=tf.int64) if self._rolling else tf.fill(tf.shape(times), num_rows)
+        visible = tf.fill(tf.shape(times), num_rows)
+        if self._rolling:
+            visible = tf.searchsorted(self._rank_to_time, times, out_type=tf.int64)
         starts, stops = self._spans(fields, visible)  # [n, S]
         counts = stops - starts
         units = self._set_scores(counts, visible)
@@ -65,7 +67,10 @@ class PostingListGraph(tf.Module):
         found = top >= 0
         best = tf.where(found, tf.bitwise.bitwise_and(top, tf.constant(0xFFFFFFFF, tf.int64)), 0)
         rows = tf.where(found, tf.gather(self._rank_to_row, best), NO_ROW)
-        scores = tf.cast(tf.cast(tf.bitwise.right_shift(tf.maximum(top, 0), tf.constant(32, tf.int64)), tf.float64) / SCORE_UNITS, tf.float32)
+        scores = tf.cast(
+            tf.cast(tf.bitwise.right_shift(tf.maximum(top, 0), tf.constant(32, tf.int64)), tf.float64) / SCORE_UNITS,
+            tf.float32,
+        )
         positives = tf.gather(self._positives_before, stops) - tf.gather(self._positives_before, starts)
         return GraphNeighbours(rows, tf.where(found, scores, 0.0), tf.cast(counts, tf.int32), positives)
 
@@ -115,19 +120,17 @@ class PostingListGraph(tf.Module):
     def _newest_of_others(self, starts: tf.Tensor, stops: tf.Tensor, own_users: tf.Tensor) -> tf.Tensor:
         """int32 [n, S, K] newest ranks of users other than the own; reads further back until every span has K or is at its end."""
         k = self._retrieval.num_neighbours
-        longest = tf.reduce_max(stops - starts)
 
         def is_short(width: tf.Tensor, ranks: tf.Tensor) -> tf.Tensor:
-            short = (ranks[..., -1] < 0) & (stops - starts >= width)
-            return tf.reduce_any(short) & (width < 4 * longest)
+            return tf.reduce_any((ranks[..., -1] < 0) & (stops - starts > width))
 
-        def read_further(width: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def read(width: tf.Tensor) -> tf.Tensor:
             ranks = self._newest(starts, stops, width)
             own = tf.gather(self._rank_to_user, tf.maximum(ranks, 0)) == own_users[:, None, None]
-            return 4 * width, tf.math.top_k(tf.where(own, -1, ranks), k).values
+            return tf.math.top_k(tf.where(own, -1, ranks), k).values
 
-        first = read_further(tf.constant(2 * k, tf.int64), starts)
-        return tf.while_loop(is_short, read_further, first)[1]
+        first = tf.constant(2 * k, tf.int64)
+        return tf.while_loop(is_short, lambda width, _: (4 * width, read(4 * width)), (first, read(first)))[1]
 
     def _merge(self, ranks: tf.Tensor, units: tf.Tensor) -> tf.Tensor:
         """int64 [n, K] of score << 32 | rank, descending; -1 where there is no row.
@@ -143,7 +146,9 @@ class PostingListGraph(tf.Module):
         # A row found under several sets stands once for each, with its true score first.
         repeated = tf.concat([tf.zeros_like(rank[:, :1], tf.bool), rank[:, 1:] == rank[:, :-1]], axis=1)
         score = tf.bitwise.bitwise_and(by_rank, tf.constant(0xFFFFFFFF, tf.int64))
-        by_score = tf.where((by_rank >= 0) & ~repeated, tf.bitwise.left_shift(score, tf.constant(32, tf.int64)) + rank, -1)
+        by_score = tf.where(
+            (by_rank >= 0) & ~repeated, tf.bitwise.left_shift(score, tf.constant(32, tf.int64)) + rank, -1
+        )
         missing = max(0, self._retrieval.num_neighbours - num_entries)
         by_score = tf.pad(by_score, [[0, 0], [0, missing]], constant_values=-1)
         return tf.math.top_k(by_score, self._retrieval.num_neighbours).values

@@ -90,7 +90,7 @@ def find_match_sets(
     Args:
         query_fields: indices of the fields that take part in retrieval.
         num_ids: M numbers of ids.
-        determined: for a key field, the fields whose value it determines on this data.
+        determined: for a key field, the fields whose value it determines.
 
     Returns:
         The match sets, e.g. 26 of them for ML-1M's 6 fields instead of 63.

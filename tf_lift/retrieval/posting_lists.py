@@ -287,4 +287,6 @@ def write_set_postings(postings: SetPostings, path: Path) -> None:
 
 def read_set_postings(path: Path) -> SetPostings:
     """Reads what `write_set_postings` wrote."""
-    return SetPostings(*(np.load(path.with_name(f"{path.name}.{field.name}.npy")) for field in dataclasses.fields(SetPostings)))
+    return SetPostings(
+        *(np.load(path.with_name(f"{path.name}.{field.name}.npy")) for field in dataclasses.fields(SetPostings))
+    )

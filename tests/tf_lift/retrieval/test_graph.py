@@ -27,7 +27,8 @@ def random_log(seed: int, num_rows: int, rolling: bool) -> tuple[PostingLists, n
     positive = rng.random(num_rows) < 0.5
     ranks = np.arange(num_rows, dtype=np.int32)
     postings = [
-        build_set_postings(match_sets.keys(pool[order], index), ranks, positive[order]) for index in range(len(match_sets))
+        build_set_postings(match_sets.keys(pool[order], index), ranks, positive[order])
+        for index in range(len(match_sets))
     ]
     lists = join_postings(match_sets, rolling, postings, order.astype(np.int32), times[order])
     return lists, pool[order, 0], rows(64), rng.integers(0, 55, 64)
@@ -53,3 +54,16 @@ def test_equals_numpy(seed, rolling, exclude, idf):
 def test_scores_fit_beside_a_rank_in_64_bits():
     most_fields, largest_idf = 32, np.log(2.0**32)
     assert most_fields * largest_idf * SCORE_UNITS < 2**31
+
+
+def test_a_long_run_of_the_own_users_rows_is_read_through():
+    match_sets = find_match_sets([0, 1], [4, 3], {})
+    pool = np.array([[3, 2]] * 5 + [[2, 2]] * 35, np.int32)  # user 2 had the item 35 times after user 3's last
+    ranks = np.arange(40, dtype=np.int32)
+    postings = [build_set_postings(match_sets.keys(pool, index), ranks, ranks >= 0) for index in range(len(match_sets))]
+    lists = join_postings(match_sets, True, postings, ranks, ranks.astype(np.int64))
+    graph = PostingListGraph(lists, Retrieval(num_neighbours=2, exclude_own_user=True), pool[:, 0])
+    for newest in range(41):
+        found = graph.nearest(tf.constant([[2, 2]]), tf.constant([newest], tf.int64), tf.constant([2]))
+        expected = [row for row in range(min(newest, 5))][::-1][:2]
+        assert [row for row in found.rows[0].numpy().tolist() if row >= 0] == expected

@@ -16,7 +16,8 @@ def build(fields, times, positive, match_sets: MatchSets, rolling: bool, preferr
     order = pool_order(times, np.arange(len(times)), np.zeros(len(times), bool) if preferred is None else preferred)
     ranks = np.arange(len(times), dtype=np.int32)
     postings = [
-        build_set_postings(match_sets.keys(fields[order], index), ranks, positive[order]) for index in range(len(match_sets))
+        build_set_postings(match_sets.keys(fields[order], index), ranks, positive[order])
+        for index in range(len(match_sets))
     ]
     return join_postings(match_sets, rolling, postings, order.astype(np.int32), times[order])
 
@@ -132,6 +133,8 @@ def test_paper_idf_is_clamped_and_lucene_is_positive():
 
 
 def test_excluding_needs_users():
-    lists = build(np.full((1, 2), 2, np.int32), np.zeros(1, np.int64), np.ones(1, bool), find_match_sets([0, 1], [3, 3], {}), True)
+    lists = build(
+        np.full((1, 2), 2, np.int32), np.zeros(1, np.int64), np.ones(1, bool), find_match_sets([0, 1], [3, 3], {}), True
+    )
     with pytest.raises(ValueError, match="needs `own_users`"):
         lists.nearest(np.full((1, 2), 2, np.int32), np.ones(1, np.int64), Retrieval(exclude_own_user=True))
