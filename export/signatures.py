@@ -15,8 +15,10 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
     | signature | inputs | outputs |
     | --- | --- | --- |
     | `serving_default` | examples string [B] | probabilities float32 [B, C], mask bool [B, C] |
-    | `rank_known_user` | user string [B], candidates string [B, C] ("" is padding), time int64 [B], each context field string [B] | the same |
-    | `explain` | as `rank_known_user` | also neighbour_user, neighbour_item, neighbour_time, neighbour_score, attention [B, C, K] and neighbour_next_items [B, C, K, 5] |
+    | `rank_known_user` | user string [B], candidates string [B, C], time int64 [B] | the same |
+    | `explain` | the same | also what `RankingModule.describe_neighbours` returns |
+
+    A candidate "" is padding. The latter two also take each context field, string [B].
     """
     request = {
         "user": tf.TensorSpec([None], tf.string, name="user"),

@@ -159,7 +159,10 @@ def describe_protocol(config: Config) -> str:
     if negatives.protocol == "none":
         labels = "the log's own labels"
     elif negatives.protocol == "rim":
-        labels = f'protocol "rim": {negatives.per_target} negatives a positive, {negatives.own_share:.0%} of them from the user\'s own pool rows'
+        labels = (
+            f'protocol "rim": {negatives.per_target} negatives a positive, {negatives.own_share:.0%} of them from the '
+            "user's own pool rows"
+        )
     else:
         labels = (
             f'protocol "honest": {negatives.per_target} negatives a positive, {negatives.popularity_share:.0%} of them by popularity and '
