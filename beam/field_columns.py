@@ -71,6 +71,8 @@ def _check_column(role: str, column: str, columns: Collection[str], received: st
         return
     near = difflib.get_close_matches(column, sorted(columns), n=1)
     advice = f" Did you mean {near[0]!r}?" if near else ""
+    if len(columns) == 1 and not near:
+        advice = " There is a single column: does the separator fit?"
     raise ValueError(f"missing column {column!r}, {role}.{advice} {received}")
 
 

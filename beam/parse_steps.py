@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -210,10 +211,18 @@ def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs, written: I
     if rejected > inputs.config.source.max_rejected_share * read:
         raise ValueError(
             f"At most {inputs.config.source.max_rejected_share:.1%} of the rows may be rejected "
-            f"(source.max_rejected_share). Received: {rejected:,} of {read:,}. Their lines and reasons are in "
-            f"{inputs.dataset_dir / 'rejected'}; mend the file or the [source] section."
+            f"(source.max_rejected_share). Received: {rejected:,} of {read:,}, the first for this reason: "
+            f"{_first_reason(inputs.dataset_dir / 'rejected')}. All are in {inputs.dataset_dir / 'rejected'}; mend the file or "
+            "the [source] section."
         )
     return counts
+
+
+def _first_reason(folder: Path) -> str:
+    """Line and reason of the first rejected row."""
+    with next(path for path in sorted(folder.iterdir()) if path.stat().st_size).open(encoding="utf-8") as file:
+        line, reason, _ = file.readline().split("\t", 2)
+    return f"line {line}: {reason}"
 
 
 def _one_line(text: str) -> str:

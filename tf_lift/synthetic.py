@@ -112,7 +112,7 @@ def generate_future(num_rows: int, seed: int) -> dict[str, Table]:
     that is the target, and its label is 1 where the class is A.
 
     Nothing else tells the class. Every situation has the same count of pool rows and of positives among them. What users did
-    before they met it is of either group at random, and the labels of all that they did, before and after, are a fair coin's:
+    before they met it is of either group at random, and the labels of all that they did are half ones, in a drawn order:
     pretraining could otherwise learn the class of a user or a situation by its id. No target's situation is that of another
     target. The encoder learns the groups from *shoppers*, who meet no situation: each likes one group and dislikes the other.
 

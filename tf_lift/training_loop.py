@@ -70,53 +70,86 @@ def train_epochs(
     Raises:
         ValueError: the validation loss is not finite.
     """
-    epochs = tf.Variable(0, dtype=tf.int64)
-    best = tf.Variable(float("inf"), dtype=tf.float64)
-    best_epoch = tf.Variable(-1, dtype=tf.int64)
-    latest = tf.train.Checkpoint(
-        model=model, optimizer=model.optimizer, epochs=epochs, best=best, best_epoch=best_epoch
-    )
-    manager = tf.train.CheckpointManager(latest, str(folder / "latest"), max_to_keep=1)
-    # Two: of the best epoch, and of one that seemed better and was killed before `latest` was written.
-    keeper = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "best"), max_to_keep=2)
-    history_file = folder / "history.tsv"
-    earlier = tf.train.latest_checkpoint(str(resume_from / "latest")) if resume_from is not None else None
-    if earlier:
-        latest.restore(earlier).expect_partial()
-        logger.info("%s: goes on after epoch %d", name, int(epochs))
+    run = _Run(name, model, folder)
+    run.resume(resume_from)
     model.distribute_reduction_method = "first"  # a metric's result is that of all replicas, in each of them
-    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
     num_steps: int | None = None
-    while int(epochs) < schedule.num_epochs and int(epochs) - 1 - int(best_epoch) < schedule.patience:
-        epoch = int(epochs)
-        bar = _EpochBar(f"{name} epoch {epoch + 1}", num_steps)
-        fitted = model.fit(train_data(epoch), epochs=1, verbose=0, callbacks=[bar])
+    while run.num_epochs < schedule.num_epochs and run.num_epochs - 1 - run.best_epoch < schedule.patience:
+        bar = _EpochBar(f"{name} epoch {run.num_epochs + 1}", num_steps)
+        fitted = model.fit(train_data(run.num_epochs), epochs=1, verbose=0, callbacks=[bar])
         num_steps = fitted.params.get("steps")
         trained = {f"train_{key}": float(values[-1]) for key, values in fitted.history.items() if key in _REPORTED}
         metrics = {**trained, **validate()}
         if not math.isfinite(metrics["loss"]):
             raise ValueError(
-                f"The validation loss must be a finite number. Received: {metrics['loss']} after epoch {epoch + 1} of {name}. Lower its "
-                "learning rate, or look for extreme values in the data."
+                f"The validation loss must be a finite number. Received: {metrics['loss']} after epoch {run.num_epochs + 1} of "
+                f"{name}. Lower its learning rate, or look for extreme values in the data."
             )
-        with writer.as_default(step=epoch + 1):
+        run.finish_epoch(metrics)
+    run.restore_best()
+    return run.history()
+
+
+class _Run:
+    """The state of a training run, in its folder: checkpoints, TensorBoard logs and the history."""
+
+    def __init__(self, name: str, model: tf.keras.Model, folder: Path) -> None:
+        self._name, self._model, self._folder = name, model, folder
+        self._epochs = tf.Variable(0, dtype=tf.int64)
+        self._best = tf.Variable(float("inf"), dtype=tf.float64)
+        self._best_epoch = tf.Variable(-1, dtype=tf.int64)
+        self._latest = tf.train.Checkpoint(
+            model=model, optimizer=model.optimizer, epochs=self._epochs, best=self._best, best_epoch=self._best_epoch
+        )
+        self._manager = tf.train.CheckpointManager(self._latest, str(folder / "latest"), max_to_keep=1)
+        # Two: of the best epoch, and of one that seemed better and was killed before `latest` was written.
+        weights = tf.train.Checkpoint(model=model)
+        self._keeper = tf.train.CheckpointManager(weights, str(folder / "best"), max_to_keep=2)
+        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs done."""
+        return int(self._epochs)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the lowest validation loss, -1 before the first."""
+        return int(self._best_epoch)
+
+    def resume(self, resume_from: Path | None) -> None:
+        """Goes on from the latest checkpoint of a folder, if there is one."""
+        earlier = tf.train.latest_checkpoint(str(resume_from / "latest")) if resume_from is not None else None
+        if earlier:
+            self._latest.restore(earlier).expect_partial()
+            logger.info("%s: goes on after epoch %d", self._name, self.num_epochs)
+
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
+        """Writes an epoch's metrics, and checkpoints; the `latest` one last, as it says that the epoch is done."""
+        epoch = self.num_epochs
+        with self._writer.as_default(step=epoch + 1):
             for key, value in metrics.items():
                 tf.summary.scalar(key, value)
-        writer.flush()
-        epochs.assign_add(1)
-        if metrics["loss"] < float(best):
-            best.assign(metrics["loss"])
-            best_epoch.assign(epoch)
-            keeper.save(checkpoint_number=epoch)
-        _append_history(history_file, epoch, metrics)
-        manager.save(checkpoint_number=epoch)
-        logger.info(
-            "%s epoch %d: %s", name, epoch + 1, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        )
-    best_path = folder / "best" / f"ckpt-{int(best_epoch)}"
-    if best_path.with_name(f"{best_path.name}.index").is_file():
-        tf.train.Checkpoint(model=model).restore(str(best_path)).expect_partial()
-    return _read_history(history_file, int(epochs))
+        self._writer.flush()
+        self._epochs.assign_add(1)
+        if metrics["loss"] < float(self._best):
+            self._best.assign(metrics["loss"])
+            self._best_epoch.assign(epoch)
+            self._keeper.save(checkpoint_number=epoch)
+        _append_history(self._folder / "history.tsv", epoch, metrics)
+        self._manager.save(checkpoint_number=epoch)
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+        logger.info("%s epoch %d: %s", self._name, epoch + 1, shown)
+
+    def restore_best(self) -> None:
+        """Gives the model the weights of its best epoch."""
+        path = self._folder / "best" / f"ckpt-{self.best_epoch}"
+        if path.with_name(f"{path.name}.index").is_file():
+            tf.train.Checkpoint(model=self._model).restore(str(path)).expect_partial()
+
+    def history(self) -> dict[str, list[float]]:
+        """A list a metric, one number an epoch."""
+        return _read_history(self._folder / "history.tsv", self.num_epochs)
 
 
 def _append_history(path: Path, epoch: int, metrics: dict[str, float]) -> None:

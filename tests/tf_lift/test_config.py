@@ -101,7 +101,7 @@ def test_keys_and_types(overrides: list[str], message: str, tmp_path: Path) -> N
                 "behaviour.classes={a=0, b=1}",
                 "behaviour.positive_classes=[2]",
             ],
-            r"`behaviour\.positive_classes` must be among the classes \[0, 1\]\. Received: \(2,\)",
+            r"`behaviour\.positive_classes` must be some of the classes \[0, 1\], not all\. Received: \(2,\)",
         ),
         (["split.train_from='2015-01-01'"], r'must be shares .* Received: \'2015-01-01\', 0\.8\. Set `by = "times"`'),
         (["split.train_from=0.9"], r"0 < train_from < test_from < 1 must hold\. Received: 0\.9, 0\.8"),
