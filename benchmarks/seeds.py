@@ -84,7 +84,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 def _format(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 and np.std(values) > 0 else ""
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 and np.std(values) >= 5e-5 else ""
     return f"{np.mean(values):.4f}{spread}"
 
 
