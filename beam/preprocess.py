@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tqdm import tqdm
 
 from tf_lift.config import Config, load_config
+from tf_lift.config.flags import add_config_flags
 from tf_lift.workspace import Workspace
 
 from .example_steps import forget_run
@@ -193,10 +194,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> tuple[argparse.Namesp
         epilog="Other options go to Beam: --direct_num_workers=2 --direct_running_mode=multi_processing, or "
         "--runner=DataflowRunner --project=... --region=... --temp_location=gs://... The default is one in-memory worker.",
     )
-    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
-    )
+    add_config_flags(parser)
     parser.add_argument("--force", action="store_true", help="write the data set again even if it is up to date")
     flags, others = parser.parse_known_args(arguments)
     for option in (other.split("=")[0] for other in others if other.startswith("--")):

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tf_lift import train
 from tf_lift.config import load_config
+from tf_lift.config.flags import add_config_flags
 from tf_lift.evaluate import MODEL
 from tf_lift.workspace import Workspace, write_json
 
@@ -94,10 +95,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks.seeds",
         description="Trains with several seeds on one data set and prints mean, spread and the worst seed beside the baselines.",
     )
-    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
-    )
+    add_config_flags(parser)
     parser.add_argument("--seeds", default="7,8,9", help="comma-separated integers; default: %(default)s")
     return parser.parse_args(arguments)
 

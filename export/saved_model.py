@@ -1,7 +1,6 @@
 """Exports the trained ranker: `python -m export.saved_model --config configs/X.toml`."""
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -13,16 +12,18 @@ from pathlib import Path
 import tensorflow as tf
 
 from tf_lift.config import load_config
+from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import ExampleSpec, build_example_spec
 from tf_lift.datastore import Datastore
 from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
-from tf_lift.workspace import Workspace, write_json
+from tf_lift.workspace import Workspace
 
 from .ranking_module import RankingModule, variable_datastore
 from .signatures import build_signatures
 from .verify import verify
+from .versions import list_versions, read_fingerprint, write_fingerprint
 
 logger = logging.getLogger("export.saved_model")
 
@@ -44,7 +45,7 @@ def run(workspace: Workspace, force: bool = False) -> Path:
     """
     fingerprint = workspace.fingerprint("export")
     versions = list_versions(workspace.models_dir)
-    if versions and not force and _read_fingerprint(workspace.models_dir / str(versions[-1])) == fingerprint:
+    if versions and not force and read_fingerprint(workspace.models_dir / str(versions[-1])) == fingerprint:
         folder = workspace.models_dir / str(versions[-1])
         logger.info("export: %s is up to date", folder)
         return folder
@@ -55,7 +56,7 @@ def run(workspace: Workspace, force: bool = False) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     aside.parent.mkdir(parents=True, exist_ok=True)
     save(workspace, dataset, spec, read_datastore(workspace, dataset), aside)
-    write_json(_fingerprint_path(aside), {"fingerprint": fingerprint})
+    write_fingerprint(aside, fingerprint)
     difference = verify(workspace, aside)
     logger.info(
         "export: reloaded in a fresh process; the largest difference to the model in memory is %.1e", difference
@@ -76,23 +77,6 @@ def save(workspace: Workspace, dataset: Dataset, spec: ExampleSpec, datastore: D
         tf.saved_model.save(module, str(folder), signatures=build_signatures(module))
 
 
-def list_versions(models_dir: Path) -> list[int]:
-    """Numbers of the exported versions, ascending."""
-    if not models_dir.is_dir():
-        return []
-    return sorted(int(path.name) for path in models_dir.iterdir() if path.is_dir() and path.name.isdigit())
-
-
-def _fingerprint_path(folder: Path) -> Path:
-    (folder / "assets.extra").mkdir(exist_ok=True)
-    return folder / "assets.extra" / "tf_lift.json"
-
-
-def _read_fingerprint(folder: Path) -> str | None:
-    path = folder / "assets.extra" / "tf_lift.json"
-    return json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.is_file() else None
-
-
 def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
@@ -100,10 +84,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Exports the trained ranker as a SavedModel with the signatures rank_known_user, explain and serving_default, into "
         "a new numeric version folder, and checks it in a fresh process. Run `python -m tf_lift.train` first.",
     )
-    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
-    )
+    add_config_flags(parser)
     parser.add_argument("--force", action="store_true", help="export a new version even if the newest is up to date")
     return parser.parse_args(arguments)
 

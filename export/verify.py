@@ -1,7 +1,6 @@
 """Checks an exported model in a fresh process: `python -m export.verify --config configs/X.toml`."""
 
 import argparse
-import json
 import logging
 import subprocess
 import sys
@@ -13,12 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.config import load_config
+from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.data.raw_requests import build_request
 from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
+
+from .versions import list_versions, read_fingerprint
 
 logger = logging.getLogger("export.verify")
 
@@ -104,10 +106,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m export.verify",
         description="Reloads an exported model in a fresh process and compares its answers with those of the trained model in memory.",
     )
-    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
-    )
+    add_config_flags(parser)
     parser.add_argument("--version", type=int, help="version folder; default: the newest")
     return parser.parse_args(arguments)
 
@@ -118,23 +117,20 @@ def run(workspace: Workspace, version: int | None = None) -> None:
     Raises:
         ValueError: there is none, or it answers otherwise than the model in memory.
     """
-    folders = sorted(path for path in workspace.models_dir.glob("*") if path.name.isdigit())
-    versions = {int(path.name): path for path in folders}
+    versions = list_versions(workspace.models_dir)
     chosen = version if version is not None else max(versions, default=None)
     if chosen is None or chosen not in versions:
         raise ValueError(
-            f"A version to verify must be there. Received: {version}; found {sorted(versions)} in {workspace.models_dir}. "
+            f"A version to verify must be there. Received: {version}; found {versions} in {workspace.models_dir}. "
             "Run `python -m export.saved_model` first."
         )
-    stamp = versions[chosen] / "assets.extra" / "tf_lift.json"
-    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8"))["fingerprint"] != workspace.fingerprint(
-        "export"
-    ):
+    folder = workspace.models_dir / str(chosen)
+    if read_fingerprint(folder) not in (None, workspace.fingerprint("export")):
         raise ValueError(
             f"Only a version of the present run can be compared with it. Received: version {chosen}, exported from another run. "
             "Run `python -m export.saved_model` for a new version."
         )
-    difference = verify(workspace, versions[chosen])
+    difference = verify(workspace, folder)
     logger.info("verify: version %d answers as the model in memory; largest difference %.1e", chosen, difference)
 
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from serving.answers import Explanation
 from serving.client import RankingClient
 from tf_lift.config import load_config
+from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.data.raw_requests import build_request
@@ -182,10 +183,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m serving.demo",
         description="Preprocesses, trains, exports, serves and queries, one command after the other; then stops the server.",
     )
-    parser.add_argument("--config", default="configs/complete_journey.toml", help="TOML file; default: %(default)s")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
-    )
+    add_config_flags(parser, default="configs/complete_journey.toml")
     return parser.parse_args(arguments)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tf_lift import encode, evaluate, fit, pretrain
 from tf_lift.config import Config, load_config
+from tf_lift.config.flags import add_config_flags
 from tf_lift.strategy import prepare_devices, worker_index
 from tf_lift.workspace import Workspace
 
@@ -44,10 +45,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m tf_lift.train",
         description="Pretrains the encoder, encodes the log, fits the predictor and evaluates it. Run `python -m beam.preprocess` first.",
     )
-    parser.add_argument("--config", required=True, help="TOML file, such as configs/complete_journey.toml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
-    )
+    add_config_flags(parser)
     parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated, from: %(default)s")
     return parser.parse_args(arguments)
 

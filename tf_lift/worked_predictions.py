@@ -40,7 +40,7 @@ def _work(dataset: Dataset, batch: Mapping[str, np.ndarray], index: int) -> Work
     log = dataset.log
     row, time = int(batch["row"][index]), int(batch["time"][index])
     place = int(np.argmax(np.where(batch["mask"][index], batch["probability"][index], -1.0)))
-    user = int(log.user_indices()[row])
+    user = int(log.fields[row, dataset.config.schema.user_index]) - FIRST_VALUE_ID
     end = int(log.rows_before(np.array([user + FIRST_VALUE_ID]), np.array([time]))[0])
     start = max(int(log.user_starts[user]), end - dataset.config.retrieval.context_length)
     fields = batch["fields"][index, place]
@@ -65,7 +65,8 @@ def _neighbour(
     log, schema = dataset.log, dataset.config.schema
     row = int(batch["neighbour_rows"][slot])
     fields = log.fields[row]
-    first = max(int(log.user_starts[log.user_indices()[row]]), row - dataset.config.retrieval.context_length)
+    user = int(fields[schema.user_index]) - FIRST_VALUE_ID
+    first = max(int(log.user_starts[user]), row - dataset.config.retrieval.context_length)
     matched = (fields == target) & (fields >= FIRST_VALUE_ID)
     described = _describe(dataset, fields)
     return WorkedNeighbour(
