@@ -7,9 +7,9 @@ import numpy as np
 
 from tf_lift.config import Config
 from tf_lift.data.dataset_files import Dataset
-from tf_lift.data.dataset_info import SPLITS
-from tf_lift.data.examples import ExampleSpec, build_example_spec
-from tf_lift.retrieval.posting_lists import NO_ROW
+from tf_lift.data.dataset_info import SPLITS, Boundaries
+from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
+from tf_lift.retrieval.posting_lists import NO_ROW, Neighbours
 from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID
 
 from .draw_negatives import NegativeSampler, Targets, pick_targets
@@ -27,8 +27,12 @@ class TargetRows:
     counts: dict[str, int]
 
 
-def find_target_rows(dataset: Dataset) -> TargetRows:
+def find_target_rows(dataset: Dataset, boundaries: Boundaries) -> TargetRows:
     """Picks the targets of every split.
+
+    Args:
+        dataset: the data set, of which the log stands.
+        boundaries: the split.
 
     Returns:
         The targets in the order of rows. Its counts say where every row of the log is: `pool_window`, and for each
@@ -36,7 +40,7 @@ def find_target_rows(dataset: Dataset) -> TargetRows:
         `<split>_repeat`.
     """
     config, log = dataset.config, dataset.log
-    splits = dataset.info.boundaries.split_of(log.time)
+    splits = boundaries.split_of(log.time)
     users = log.fields[:, config.schema.user_index]
     order = np.arange(len(log)) - log.user_starts[users - FIRST_VALUE_ID]
     counts = {"synthetic": int(log.synthetic.sum()), "pool_window": int(((splits == 0) & ~log.synthetic).sum())}
@@ -86,16 +90,38 @@ def find_repeats(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.
     return times > first[pair.reshape(-1)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """The candidates of T targets, C each.
+
+    Attributes:
+        rows: int64 [T] row ids of the targets.
+        fields: int32 [T * C, M] ids as of the targets' times.
+        times: int64 [T * C] their times.
+        labels: int64 [T, C].
+        mask: bool [T, C], False at the places for which too few negatives exist.
+    """
+
+    rows: np.ndarray
+    fields: np.ndarray
+    times: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+
+
 class ExampleBuilder:
-    """Builds the slates of target rows: candidates, history, neighbours and match statistics."""
+    """Builds the slates of target rows: candidates, history, neighbours and match statistics.
+
+    Attributes:
+        dataset: the data set, of which the log stands.
+        spec: the example's definition.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         config: Config = dataset.config
         self.spec: ExampleSpec = build_example_spec(config, len(dataset.info.statistic_sets))
         self._user_indices = dataset.log.user_indices()
-        lists = dataset.posting_lists
-        self._rank_to_user = dataset.log.fields[lists.rank_to_row, config.schema.user_index]
         self._sampler: NegativeSampler | None = None
         if config.negatives.protocol != "none":
             item = config.schema.item_index
@@ -108,65 +134,62 @@ class ExampleBuilder:
                 config.data_seed,
             )
 
-    def build(self, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """The slates of target rows, with the names of `ExampleSpec.serialize`."""
+    def find_candidates(self, rows: np.ndarray) -> Candidates:
+        """The candidates of target rows: the logged one first, then its negatives."""
         fields, labels = self._candidates(rows)
-        num_targets, num_candidates, num_fields = fields.shape
-        times = self._dataset.log.time[rows]
-        flat_times = np.repeat(times, num_candidates)
-        flat = self._dataset.known_as_of(fields.reshape(-1, num_fields), flat_times)
-        looked_up = self.look_up(flat, flat_times)
-        history = self._dataset.log.positions_at(
-            self._dataset.log.fields[rows, self._dataset.config.schema.user_index], times
+        times = np.repeat(self.dataset.log.time[rows], fields.shape[1])
+        known = self.dataset.known_as_of(fields.reshape(-1, fields.shape[2]), times)
+        return Candidates(rows, known, times, labels, fields[:, :, self.dataset.config.schema.item_index] != PADDING_ID)
+
+    def look_up(self, candidates: Candidates) -> Neighbours:
+        """The neighbours of candidates, by the posting lists of the whole pool."""
+        config = self.dataset.config
+        users = candidates.fields[:, config.schema.user_index]
+        return self.dataset.posting_lists.nearest(
+            candidates.fields, candidates.times, config.retrieval, users, self.dataset.info.statistic_sets
         )
-        slates: dict[str, np.ndarray] = {
-            name: values.reshape(num_targets, num_candidates, -1) for name, values in looked_up.items()
+
+    def build(self, candidates: Candidates, found: Neighbours) -> Iterator[dict[str, np.ndarray]]:
+        """The slates of targets, with the names of `ExampleSpec.serialize`."""
+        log, rows, real = self.dataset.log, candidates.rows, candidates.mask
+        users = log.fields[rows, self.dataset.config.schema.user_index]
+        ranks = self._time_ranks_of(rows)
+        history_ranks = self._time_ranks_of(log.last_rows_before(users, log.time[rows]))
+        columns = {
+            "fields": candidates.fields,
+            "neighbour_ranks": self._time_ranks_of(found.rows),
+            "neighbour_scores": found.scores,
+            "neighbour_num_future": self._count_visible_future(found.rows, candidates.times),
+            "match_counts": found.counts,
+            "match_positives": found.positives,
         }
-        slates["fields"] = flat.reshape(fields.shape)
-        real = fields[:, :, self._dataset.config.schema.item_index] != PADDING_ID
-        for index in range(num_targets):
+        slates = {name: values.reshape(*real.shape, -1) for name, values in columns.items()}
+        for index in range(len(rows)):
             kept = {name: values[index][real[index]] for name, values in slates.items()}
             yield kept | {
-                "time": times[index],
-                "row": rows[index],
-                "history_position": history[index],
-                "label": labels[index][real[index]],
+                "time": log.time[rows[index]],
+                "rank": ranks[index],
+                "history_rank": history_ranks[index],
+                "label": candidates.labels[index][real[index]],
             }
 
-    def look_up(self, fields: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
-        """Neighbours and match statistics of candidates.
-
-        Args:
-            fields: int32 [n, M] ids as of the times.
-            times: int64 [n].
-
-        Returns:
-            `neighbour_rows`, `neighbour_num_future` int32 [n, K], `neighbour_scores` float32 [n, K], `match_counts`,
-            `match_positives` int32 [n, S'].
-        """
-        config = self._dataset.config
-        users = fields[:, config.schema.user_index]
-        found = self._dataset.posting_lists.nearest(fields, times, config.retrieval, users, self._rank_to_user)
-        real = found.rows != NO_ROW
-        rows = np.where(real, found.rows, 0).reshape(-1)
-        num_future = self._dataset.log.num_visible_future(
-            rows,
-            self._user_indices[rows],
-            np.repeat(times, config.retrieval.num_neighbours),
-            config.retrieval.context_length,
+    def _count_visible_future(self, neighbour_rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """int32 [n, K] visible rows of each neighbour's future; 0 where there is no neighbour."""
+        retrieval = self.dataset.config.retrieval
+        real = neighbour_rows != NO_ROW
+        rows = np.where(real, neighbour_rows, 0).reshape(-1)
+        num_future = self.dataset.log.num_visible_future(
+            rows, self._user_indices[rows], np.repeat(times, retrieval.num_neighbours), retrieval.context_length
         )
-        statistics = list(self._dataset.info.statistic_sets)
-        return {
-            "neighbour_rows": found.rows,
-            "neighbour_scores": found.scores,
-            "neighbour_num_future": np.where(real, num_future.reshape(real.shape), 0).astype(np.int32),
-            "match_counts": found.counts[:, statistics],
-            "match_positives": found.positives[:, statistics],
-        }
+        return np.where(real, num_future.reshape(real.shape), 0).astype(np.int32)
+
+    def _time_ranks_of(self, rows: np.ndarray) -> np.ndarray:
+        """int32 time ranks of row ids; NO_RANK for NO_ROW."""
+        return np.where(rows != NO_ROW, self.dataset.log.time_ranks[np.maximum(rows, 0)], NO_RANK).astype(np.int32)
 
     def _candidates(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int32 [n, C, M] fields and int64 [n, C] labels: the logged row first, then its negatives."""
-        dataset, schema = self._dataset, self._dataset.config.schema
+        dataset, schema = self.dataset, self.dataset.config.schema
         own = dataset.log.fields[rows][:, None]
         labels = dataset.positive[rows].astype(np.int64)[:, None]
         if self._sampler is None:
@@ -185,17 +208,17 @@ class ExampleBuilder:
         )
 
 
-def example_key(rows: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+def example_key(ranks: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """The file of each example, and its place in it: both drawn, so that a file read in order is shuffled already.
 
     Args:
-        rows: int64 [n] target row ids.
+        ranks: [n] time ranks of the targets, so that later interactions move no example.
         config: the configuration.
 
     Returns:
         int64 [n] file numbers and uint64 [n] sort keys.
     """
-    drawn = draw(config.data_seed, _EXAMPLE_ORDER, rows)
+    drawn = draw(config.data_seed, _EXAMPLE_ORDER, ranks)
     return (drawn % np.uint64(config.pipeline.example_shards)).astype(np.int64), drawn
 
 

@@ -1,80 +1,91 @@
-"""Steps from the finished log to posting lists, pretraining windows and examples."""
+"""Steps from the finished log to pretraining windows and examples."""
 
-import dataclasses
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lift.data.dataset_files import Dataset
-from tf_lift.data.dataset_info import SPLITS, Boundaries, read_dataset_info
+from tf_lift.data.dataset_info import SPLITS, Boundaries
 from tf_lift.data.windows import write_windows as write_window_file
-from tf_lift.retrieval.posting_lists import build_set_postings, pool_order, write_set_postings
+from tf_lift.retrieval.posting_lists import Neighbours
 
 from . import build_examples
+from .opened_dataset import open_builder, open_log
 from .pipeline_inputs import PipelineInputs, write_fact_file
-
-
-def list_match_sets(_: None, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]) -> Iterator[int]:
-    """Writes the pool's order and numbers the match sets, once the log stands (`log`, which is only waited for)."""
-    del log
-    dataset = _open(inputs, boundaries)
-    rows = _pool_rows(dataset)
-    if not len(rows):
-        raise ValueError("The retrieval pool must hold interactions. Received: none before split.train_from.")
-    folder = inputs.dataset_dir / "posting_lists"
-    np.save(folder / "rank_to_row.npy", rows.astype(np.int32))
-    np.save(folder / "rank_to_time.npy", dataset.log.time[rows])
-    yield from range(len(dataset.info.match_sets))
-
-
-def write_posting_lists(set_index: int, inputs: PipelineInputs, boundaries: Boundaries) -> dict[str, int]:
-    """Writes the posting lists of one match set."""
-    dataset = _open(inputs, boundaries)
-    rows = _pool_rows(dataset)
-    keys = dataset.info.match_sets.keys(dataset.log.fields[rows], set_index)
-    postings = build_set_postings(keys, np.arange(len(rows), dtype=np.int32), dataset.positive[rows])
-    write_set_postings(postings, inputs.dataset_dir / "posting_lists" / f"set-{set_index:03d}")
-    return {"match_sets": 1, "posting_keys": len(postings.keys), "posting_entries": len(postings.ranks)}
 
 
 def write_windows(_: None, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]) -> None:
     """Writes the pretraining windows, once the log stands."""
     del log
-    first, count = build_examples.find_windows(_open(inputs, boundaries))
-    write_window_file(inputs.dataset_dir / "windows.tfrecord", first, count)
+    first, count = build_examples.find_windows(open_log(inputs, boundaries))
+    with inputs.folder.writing("windows.tfrecord") as path:
+        write_window_file(path, first, count)
     write_fact_file(inputs, "windows", {"pretraining_windows": len(first)})
 
 
 def list_target_batches(
     _: None, inputs: PipelineInputs, boundaries: Boundaries, postings: Mapping[str, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Picks the targets and cuts them into batches, once the posting lists stand."""
+    """Cuts the targets that have no example yet into batches, once the posting lists stand (`postings`, only waited for)."""
     del postings
-    targets = build_examples.find_target_rows(_open(inputs, boundaries))
+    targets, is_new = _find_targets(inputs, boundaries)
     write_fact_file(inputs, "targets", targets.counts)
+    rows, splits = targets.rows[is_new], targets.splits[is_new]
     size = inputs.config.pipeline.targets_per_batch
-    for first in range(0, len(targets.rows), size):
-        yield targets.rows[first : first + size], targets.splits[first : first + size]
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size], splits[first : first + size]
+
+
+def list_kept_targets(
+    _: None, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Time ranks, ascending, and split numbers of the targets that have an example, once the log stands (`log`, only waited for)."""
+    del log
+    targets, is_new = _find_targets(inputs, boundaries)
+    ranks = open_log(inputs, boundaries).log.time_ranks[targets.rows[~is_new]]
+    order = np.argsort(ranks)
+    return ranks[order], targets.splits[~is_new][order]
+
+
+def _find_targets(inputs: PipelineInputs, boundaries: Boundaries) -> tuple[build_examples.TargetRows, np.ndarray]:
+    """The targets, and bool [n] which of them the previous data set has no example of."""
+    dataset = open_log(inputs, boundaries)
+    targets = build_examples.find_target_rows(dataset, boundaries)
+    if inputs.previous is None:
+        return targets, np.ones(len(targets.rows), bool)
+    before = build_examples.find_target_rows(dataset, inputs.previous.boundaries).rows
+    before = before[dataset.log.time_ranks[before] < inputs.previous.counts["rows"]]
+    return targets, ~np.isin(targets.rows, before)
 
 
 def build_slates(
     batch: tuple[np.ndarray, np.ndarray], inputs: PipelineInputs, boundaries: Boundaries
 ) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
     """The serialized examples of a batch of targets, by split and file, with their places in it and number of candidates."""
+    builder = open_builder(inputs, boundaries)
+    candidates = builder.find_candidates(batch[0])
+    yield from serialize_slates(batch, builder, candidates, builder.look_up(candidates), inputs)
+
+
+def serialize_slates(
+    batch: tuple[np.ndarray, np.ndarray],
+    builder: build_examples.ExampleBuilder,
+    candidates: build_examples.Candidates,
+    found: Neighbours,
+    inputs: PipelineInputs,
+) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
+    """As `build_slates`, once the neighbours are found."""
     rows, splits = batch
-    builder = _open_builder(inputs, boundaries)
     serialized: list[bytes] = []
-    num_candidates = np.zeros(len(rows), np.int64)
-    for index, slate in enumerate(builder.build(rows)):
+    ranks, num_candidates = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    for index, slate in enumerate(builder.build(candidates, found)):
         serialized.append(builder.spec.serialize(slate))
-        num_candidates[index] = len(slate["label"])
-    files, keys = build_examples.example_key(rows, inputs.config)
+        ranks[index], num_candidates[index] = slate["rank"], len(slate["label"])
+    files, keys = build_examples.example_key(ranks, inputs.config)
     for split, file in np.unique(np.stack([splits, files], axis=1), axis=0).tolist():
         chosen = np.flatnonzero((splits == split) & (files == file))
         yield (split, file), (keys[chosen], [serialized[index] for index in chosen], int(num_candidates[chosen].sum()))
-    (inputs.facts_dir / f"targets-{int(rows[0])}.done").write_text(str(len(rows)), encoding="utf-8")
+    inputs.report_progress(f"targets-{int(rows[0])}", len(rows))
 
 
 def write_examples(
@@ -86,55 +97,8 @@ def write_examples(
     keys = np.concatenate([part[0] for part in parts])
     examples = [example for part in parts for example in part[1]]
     name = SPLITS[split - 1]
-    path = (
-        inputs.dataset_dir / "examples" / f"{name}-{file:05d}-of-{inputs.config.pipeline.example_shards:05d}.tfrecord"
-    )
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    path_name = f"examples/{name}-{file:05d}-of-{inputs.config.pipeline.example_shards:05d}.tfrecord"
+    with inputs.folder.writing(path_name) as path, tf.io.TFRecordWriter(str(path)) as writer:
         for index in np.argsort(keys):
             writer.write(examples[index])
     return {f"{name}_examples": len(examples), f"{name}_candidates": sum(part[2] for part in parts)}
-
-
-def _pool_rows(dataset: Dataset) -> np.ndarray:
-    """The pool's row ids, oldest first: all of them in rolling mode, those before train in static mode."""
-    config, log = dataset.config, dataset.log
-    if config.split.mode == "rolling":
-        return pool_order(log.time, np.arange(len(log)), np.zeros(len(log), bool))
-    rows = np.flatnonzero(log.time < dataset.info.boundaries.train_from)
-    stops = log.rows_before(
-        log.fields[rows, config.schema.user_index], np.full(len(rows), dataset.info.boundaries.train_from)
-    )
-    preferred = stops - rows - 1 >= config.retrieval.min_future
-    return rows[pool_order(log.time[rows], rows, preferred)]
-
-
-# A worker reads the log and the posting lists once a run; threads of one process share them.
-_opened: dict[str, Dataset] = {}
-_builders: dict[str, build_examples.ExampleBuilder] = {}
-_lock = threading.Lock()
-
-
-def _open(inputs: PipelineInputs, boundaries: Boundaries) -> Dataset:
-    with _lock:
-        if inputs.run_token not in _opened:
-            _opened.clear()
-            _builders.clear()
-            facts = {"boundaries": dataclasses.asdict(boundaries)}
-            info = read_dataset_info(inputs.dataset_dir, inputs.config, facts)
-            _opened[inputs.run_token] = Dataset(inputs.config, inputs.dataset_dir, info)
-        return _opened[inputs.run_token]
-
-
-def _open_builder(inputs: PipelineInputs, boundaries: Boundaries) -> build_examples.ExampleBuilder:
-    dataset = _open(inputs, boundaries)
-    with _lock:
-        if inputs.run_token not in _builders:
-            _builders[inputs.run_token] = build_examples.ExampleBuilder(dataset)
-        return _builders[inputs.run_token]
-
-
-def forget_run(run_token: str) -> None:
-    """Frees what a run in this process has read."""
-    with _lock:
-        _opened.pop(run_token, None)
-        _builders.pop(run_token, None)

@@ -118,7 +118,7 @@ def distinct_tuples(fields: np.ndarray, times: np.ndarray, columns: Sequence[int
 
 def build_entity_table(
     tuples: np.ndarray, first_times: np.ndarray, columns: Sequence[int], num_entities: int, num_fields: int
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray]:
     """One row an entity: the fields that its identifier determines, by declaration.
 
     Args:
@@ -129,10 +129,10 @@ def build_entity_table(
         num_fields: M.
 
     Returns:
-        int32 [num_entities, M], padding in other entities' columns; and how many entities had several rows.
+        int32 [num_entities, M], padding in other entities' columns; and int32 ids of the entities that had several rows.
     """
     order = np.lexsort((*tuples.T[::-1], first_times))[::-1]  # the earliest is written last
     table = np.zeros((num_entities, num_fields), np.int32)
     for place, column in enumerate(columns):
         table[tuples[order, 0] - FIRST_VALUE_ID, column] = tuples[order, place]
-    return table, int((np.bincount(tuples[:, 0], minlength=1) > 1).sum())
+    return table, np.flatnonzero(np.bincount(tuples[:, 0], minlength=1) > 1).astype(np.int32)

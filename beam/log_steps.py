@@ -1,6 +1,7 @@
 """Steps from batches to vocabularies, the split, entity tables and the interaction log."""
 
 import dataclasses
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,10 @@ from .interaction_batch import (
 )
 from .pipeline_inputs import PipelineInputs, write_fact_file
 from .time_split import add_counts, count_times, find_boundaries
+
+# A worker turns the vocabularies into mappings once a run; threads of one process share them.
+_value_ids: dict[str, list[dict[str, int]]] = {}
+_lock = threading.Lock()
 
 
 def find_all_first_seen(batch: InteractionBatch) -> Iterator[tuple[int, FirstSeen]]:
@@ -60,7 +65,8 @@ def write_vocabulary(field_and_values: tuple[int, FirstSeen], inputs: PipelineIn
     """Writes a field's vocabulary and passes it on."""
     field, seen = field_and_values
     name = inputs.config.schema.names[field]
-    Vocabulary(name, seen.values, seen.times).write(inputs.dataset_dir / "vocabulary" / f"{name}.tsv")
+    with inputs.folder.writing(f"vocabulary/{name}.tsv") as path:
+        Vocabulary(name, seen.values, seen.times).write(path)
     return field, seen
 
 
@@ -68,11 +74,14 @@ def encode_with(
     batch: InteractionBatch, inputs: PipelineInputs, vocabularies: Iterable[tuple[int, FirstSeen]]
 ) -> EncodedBatch:
     """Replaces a batch's values by ids."""
-    value_ids: list[Mapping[str, int]] = [{} for _ in inputs.config.schema.names]
-    for field, seen in vocabularies:
-        wanted = set(batch.values[field])
-        value_ids[field] = {value: index for index, value in enumerate(seen.values, FIRST_VALUE_ID) if value in wanted}
-    return encode_batch(batch, value_ids)
+    with _lock:
+        if inputs.run_token not in _value_ids:
+            _value_ids.clear()
+            tables: list[dict[str, int]] = [{} for _ in inputs.config.schema.names]
+            for field, seen in vocabularies:
+                tables[field] = {value: index for index, value in enumerate(seen.values, FIRST_VALUE_ID)}
+            _value_ids[inputs.run_token] = tables
+    return encode_batch(batch, _value_ids[inputs.run_token])
 
 
 def count_batch_times(batch: InteractionBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -122,19 +131,29 @@ def entity_columns(inputs: PipelineInputs, entity: Entity) -> tuple[int, ...]:
 
 
 def write_entities(
-    entity_and_parts: tuple[Entity, Iterable[tuple[np.ndarray, np.ndarray]]], inputs: PipelineInputs
+    entity_and_parts: tuple[Entity, Iterable[tuple[np.ndarray, np.ndarray]]],
+    inputs: PipelineInputs,
+    previous_conflicts: Mapping[Entity, np.ndarray],
 ) -> tuple[Entity, np.ndarray]:
-    """Writes the table of users or of items, and passes it on."""
+    """Writes the table of users or of items and the ids of those with several values of an attribute, and passes the table on.
+
+    Args:
+        entity_and_parts: distinct rows and first times.
+        inputs: the pipeline's.
+        previous_conflicts: such ids of the data set that is appended to; settled rows do not tell any more.
+    """
     entity, parts = entity_and_parts
     tuples, times = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     columns = entity_columns(inputs, entity)
     merged, first = distinct_tuples(tuples, times, range(len(columns)))
     num_entities = int(merged[:, 0].max()) - FIRST_VALUE_ID + 1
-    table, num_conflicts = build_entity_table(merged, first, columns, num_entities, len(inputs.config.schema))
-    np.save(inputs.dataset_dir / f"{entity}s.npy", table)
-    write_fact_file(
-        inputs, f"{entity}s", {f"{entity}s": num_entities, f"{entity}s_with_conflicting_attributes": num_conflicts}
-    )
+    table, conflicting = build_entity_table(merged, first, columns, num_entities, len(inputs.config.schema))
+    conflicting = np.union1d(conflicting, previous_conflicts.get(entity, np.zeros(0, np.int32))).astype(np.int32)
+    for name, array in ((f"{entity}s.npy", table), (f"{entity}s_conflicting.npy", conflicting)):
+        with inputs.folder.writing(name) as path:
+            np.save(path, array)
+    counts = {f"{entity}s": num_entities, f"{entity}s_with_conflicting_attributes": len(conflicting)}
+    write_fact_file(inputs, f"{entity}s", counts)
     return entity, table
 
 
@@ -154,5 +173,6 @@ def write_log_shard(
 ) -> dict[str, int]:
     """Writes one shard of the log."""
     shard, batches = shard_and_batches
-    path = inputs.dataset_dir / f"interactions-{shard:05d}-of-{inputs.config.pipeline.num_shards:05d}.tfrecord"
-    return build_log.write_shard(shard, batches, inputs.config, boundaries, entities, path)
+    name = f"interactions-{shard:05d}-of-{inputs.config.pipeline.num_shards:05d}.tfrecord"
+    with inputs.folder.writing(name) as path:
+        return build_log.write_shard(shard, batches, inputs.config, boundaries, entities, path)

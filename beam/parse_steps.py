@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -17,6 +16,7 @@ from .parse_interactions import ParsedInteractions, parse_attributes, parse_inte
 from .parse_rows import Rejected
 from .pipeline_inputs import PipelineInputs
 from .read_source import RawChunk, read_chunks
+from .storage import DatasetFolder
 
 AttributeValues = dict[str, tuple[str, ...]]
 
@@ -195,9 +195,10 @@ def write_rejected(file_and_rows: tuple[str, Iterable[list[Rejected]]], inputs: 
     path, parts = file_and_rows
     rows = sorted((row for part in parts for row in part), key=lambda row: row.line)
     place = [*inputs.log_paths, *itertools.chain(*inputs.attribute_paths)].index(path)
-    target = inputs.dataset_dir / "rejected" / f"{place:05d}-{os.path.basename(path)}.tsv"
+    name = f"rejected/{place:05d}-{os.path.basename(path)}.tsv"
     lines = [f"{row.line}\t{_one_line(row.reason)}\t{_one_line(row.text)}\n" for row in rows]
-    target.write_text("".join(lines), encoding="utf-8")
+    with inputs.folder.writing(name) as target:
+        target.write_text("".join(lines), encoding="utf-8")
 
 
 def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs, written: Iterable[None]) -> Mapping[str, int]:
@@ -212,15 +213,16 @@ def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs, written: I
         raise ValueError(
             f"At most {inputs.config.source.max_rejected_share:.1%} of the rows may be rejected "
             f"(source.max_rejected_share). Received: {rejected:,} of {read:,}, the first for this reason: "
-            f"{_first_reason(inputs.dataset_dir / 'rejected')}. All are in {inputs.dataset_dir / 'rejected'}; mend the file or "
+            f"{_first_reason(inputs.folder)}. All are in {inputs.folder.url}/rejected; mend the file or "
             "the [source] section."
         )
     return counts
 
 
-def _first_reason(folder: Path) -> str:
+def _first_reason(folder: DatasetFolder) -> str:
     """Line and reason of the first rejected row."""
-    with next(path for path in sorted(folder.iterdir()) if path.stat().st_size).open(encoding="utf-8") as file:
+    paths = (folder.fetch(name) for name in folder.list("rejected/*"))
+    with next(path for path in paths if path.stat().st_size).open(encoding="utf-8") as file:
         line, reason, _ = file.readline().split("\t", 2)
     return f"line {line}: {reason}"
 

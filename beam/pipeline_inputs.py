@@ -8,8 +8,25 @@ from pathlib import Path
 import apache_beam as beam
 
 from tf_lift.config import Config
+from tf_lift.data.dataset_info import Boundaries
 
 from .field_columns import FieldColumns
+from .storage import DatasetFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousDataset:
+    """The data set that new files are appended to.
+
+    Attributes:
+        folder: where it lies.
+        counts: its manifest's.
+        boundaries: its split.
+    """
+
+    folder: DatasetFolder
+    counts: Mapping[str, int]
+    boundaries: Boundaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,22 +37,34 @@ class PipelineInputs:
         config: the configuration.
         columns: where each field comes from.
         log_paths: files of the log, sorted.
+        new_paths: those of them that are read.
         attribute_paths: files of each attribute table.
-        dataset_dir: an empty folder, which every worker can write to.
+        folder: where the data set is written; every worker can reach it.
+        is_grouped: whether targets and posting lists meet by key (`pipeline.join`).
+        previous: the data set that the new files are appended to; None: there is none.
         run_token: different for every run, so that workers that outlive one never reuse what they read for another.
     """
 
     config: Config
     columns: FieldColumns
     log_paths: tuple[str, ...]
+    new_paths: tuple[str, ...]
     attribute_paths: tuple[tuple[str, ...], ...]
-    dataset_dir: Path
+    folder: DatasetFolder
+    is_grouped: bool
+    previous: PreviousDataset | None
     run_token: str
 
     @property
-    def facts_dir(self) -> Path:
-        """Where the steps leave their counts."""
-        return self.dataset_dir / "facts"
+    def first_new_slice(self) -> int:
+        """The first slice of the pool's order that is built from the log: all before it are in the previous posting lists."""
+        return self.previous.counts["rows"] // self.config.pipeline.pool_slice_rows if self.previous else 0
+
+    def report_progress(self, name: str, num_done: int) -> None:
+        """Leaves a number for the progress bar, where the driver can see this machine's files."""
+        if self.folder.is_local:
+            path = Path(self.folder.url, "facts", f"{name}.done")
+            path.write_text(str(num_done), encoding="utf-8")
 
 
 class AddCounts(beam.CombineFn):
@@ -65,6 +94,5 @@ def write_facts(counts: Mapping[str, int], inputs: PipelineInputs, name: str) ->
 
 def write_fact_file(inputs: PipelineInputs, name: str, facts: Mapping[str, int]) -> None:
     """Writes `facts/<name>.json`, whole or not at all."""
-    aside = inputs.facts_dir / f"{name}.partial"
-    aside.write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
-    aside.rename(inputs.facts_dir / f"{name}.json")
+    with inputs.folder.writing(f"facts/{name}.json") as path:
+        path.write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")

@@ -11,37 +11,53 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from tqdm import tqdm
 
 from tf_lift.config import Config, load_config
 from tf_lift.config.flags import add_config_flags
+from tf_lift.data.dataset_info import Boundaries
+from tf_lift.retrieval.match_sets import find_match_sets
 from tf_lift.workspace import Workspace
 
-from .example_steps import forget_run
 from .field_columns import find_field_columns
 from .files import expand_paths
+from .opened_dataset import forget_run
 from .pipeline import build_pipeline
-from .pipeline_inputs import PipelineInputs
+from .pipeline_inputs import PipelineInputs, PreviousDataset
+from .storage import DatasetFolder
 
 logger = logging.getLogger("beam.preprocess")
 
 _FOLDERS = ("vocabulary", "posting_lists", "examples", "rejected", "facts")
+_TEXT_BYTES_A_ROW = 24  # a short line of user, item, label and time, to guess the number of rows by
+_COMPRESSION = 4
 
 
-def run(config: Config, beam_arguments: Sequence[str] = (), force: bool = False) -> dict[str, Any]:
+def run(
+    config: Config,
+    beam_arguments: Sequence[str] = (),
+    force: bool = False,
+    staging: str = "",
+    append: Sequence[str] = (),
+) -> dict[str, Any]:
     """Preprocesses a log into the configuration's data set, unless it is there and fresh.
 
     Args:
         config: the configuration.
         beam_arguments: options of the runner, such as `--runner=DataflowRunner`.
         force: True: write it again even if it is fresh.
+        staging: folder that every worker can reach, such as gs://BUCKET/PATH, where the data set is written before it is fetched into
+            the workspace; "": the workspace is such a folder.
+        append: files or globs of new interactions, among the configuration's; all later than those of the present data set, which
+            is taken further. Empty: all files are read.
 
     Returns:
         The manifest.
@@ -58,23 +74,32 @@ def run(config: Config, beam_arguments: Sequence[str] = (), force: bool = False)
     if not force and existing and workspace.is_fresh("dataset") and existing["inputs"] == inputs_seen:
         logger.info("preprocess: %s is up to date", workspace.dataset_dir)
         return existing
+    new_paths = tuple(path for pattern in append for path in expand_paths([pattern])) or log_paths
+    previous = _open_previous(workspace, log_paths, new_paths, inputs_seen) if append else None
     manifest: dict[str, Any] = {"inputs": inputs_seen}
     with workspace.writing("dataset", manifest) as folder:
         for name in _FOLDERS:
             (folder / name).mkdir()
+        token = uuid.uuid4().hex
         inputs = PipelineInputs(
             config,
             find_field_columns(config),
             log_paths,
+            new_paths,
             tuple(tuple(expand_paths(table.paths)) for table in config.source.attributes),
-            folder.resolve(),
-            uuid.uuid4().hex,
+            DatasetFolder(f"{staging.rstrip('/')}/{config.name}-{token}" if staging else str(folder.resolve())),
+            _is_grouped(config, log_paths),
+            previous,
+            token,
         )
         try:
             _run_pipeline(inputs, beam_arguments)
+            inputs.folder.fetch_all(folder)
         finally:
-            forget_run(inputs.run_token)
-        manifest.update(_collect_facts(inputs.facts_dir))
+            forget_run(token)
+            inputs.folder.forget_cache()
+            inputs.folder.remove()
+        manifest.update(_collect_facts(folder / "facts"))
         check_counts(manifest["counts"])
     logger.info("preprocess: wrote %s", workspace.dataset_dir)
     return manifest
@@ -104,13 +129,72 @@ def check_counts(counts: dict[str, int]) -> None:
             )
 
 
+def _open_previous(
+    workspace: Workspace, log_paths: Sequence[str], new_paths: Sequence[str], inputs_seen: Mapping[str, str]
+) -> PreviousDataset:
+    """The present data set, if new files can be appended to it."""
+    config, manifest = workspace.config, workspace.check_fresh("dataset")
+    if config.split.mode != "rolling" or config.negatives.protocol == "rim":
+        raise ValueError(
+            "Appending needs examples that later interactions leave as they are: `split.mode = \"rolling\"` and no protocol 'rim'. "
+            f"Received: {config.split.mode!r} and {config.negatives.protocol!r}. Run without --append."
+        )
+    unknown = set(new_paths) - set(log_paths)
+    if unknown:
+        raise ValueError(
+            "Appended files must be among those that `source.paths` matches, so that a later full run reads the same. Received: "
+            f"{', '.join(sorted(unknown))}, and source.paths = {list(config.source.paths)}."
+        )
+    hashes = list(inputs_seen.values())[: len(log_paths)]
+    kept = [
+        (os.path.basename(path), hash_) for path, hash_ in zip(log_paths, hashes, strict=True) if path not in new_paths
+    ]
+    num_tables = len(inputs_seen) - len(log_paths)
+    before = [(name.split(":", 1)[1], hash_) for name, hash_ in manifest["inputs"].items()]
+    before = before[: len(before) - num_tables]
+    if kept != before:
+        raise ValueError(
+            "The files that are not appended must be those that the data set was made from. Received: "
+            f"{[name for name, _ in kept]} now and {[name for name, _ in before]} before, or other content. Run without --append."
+        )
+    return PreviousDataset(
+        DatasetFolder(str(workspace.dataset_dir.resolve())), manifest["counts"], Boundaries(**manifest["boundaries"])
+    )
+
+
+def _is_grouped(config: Config, log_paths: Sequence[str]) -> bool:
+    """Whether targets and posting lists meet by key: as configured, or by a guess at the lists' size from the files'."""
+    schema, pipeline = config.schema, config.pipeline
+    match_sets = find_match_sets(
+        schema.query_indices,
+        len(schema),
+        {schema.user_index: schema.indices("user"), schema.item_index: schema.indices("item")},
+    )
+    if pipeline.join == "grouped" and not match_sets.is_complete:
+        raise ValueError(
+            f'`pipeline.join = "grouped"` needs posting lists for all sets of query fields. Received: {len(schema.query_indices)} '
+            'query fields, of whose sets only some have lists. Use "broadcast", or set `query = false` on some of the fields.'
+        )
+    if pipeline.join != "auto" or not match_sets.is_complete:
+        return pipeline.join == "grouped"
+    num_bytes = sum(
+        metadata.size_in_bytes * (_COMPRESSION if path.endswith((".gz", ".bz2", ".xz", ".zst", ".parquet")) else 1)
+        for path in log_paths
+        for metadata in FileSystems.match([path])[0].metadata_list
+    )
+    bytes_a_row = 6 * len(match_sets) + 4 * len(schema) + 16
+    return num_bytes / _TEXT_BYTES_A_ROW * bytes_a_row > pipeline.broadcast_gib * 2**30
+
+
 def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None:
     finished = threading.Event()
-    watcher = threading.Thread(target=_report_progress, args=(inputs.facts_dir, finished), daemon=True)
+    watcher = threading.Thread(target=_report_progress, args=(inputs, finished), daemon=True)
     watcher.start()
     try:
-        with beam.Pipeline(options=PipelineOptions(list(beam_arguments), save_main_session=False)) as root:
-            build_pipeline(root, inputs)
+        root = beam.Pipeline(options=PipelineOptions(list(beam_arguments), save_main_session=False))
+        build_pipeline(root, inputs)
+        result = root.run()
+        result.wait_until_finish()
     except (RuntimeError, ValueError) as error:
         message = _find_message(error)
         if not message:
@@ -119,6 +203,9 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
     finally:
         finished.set()
         watcher.join()
+    counters = result.metrics().query(MetricsFilter().with_namespace("retrieval"))["counters"]
+    totals = {counter.key.metric.name: counter.committed or counter.attempted for counter in counters}
+    logger.info("retrieval: %s", ", ".join(f"{name} {total:,}" for name, total in sorted(totals.items())))
 
 
 def _find_message(error: RuntimeError | ValueError) -> str:
@@ -133,8 +220,11 @@ def _find_message(error: RuntimeError | ValueError) -> str:
     return text.split(" [while running")[0]
 
 
-def _report_progress(facts_dir: Path, finished: threading.Event) -> None:
-    """Logs each step's counts as they appear, and shows a bar while examples are built."""
+def _report_progress(inputs: PipelineInputs, finished: threading.Event) -> None:
+    """Logs each step's counts as they appear, and shows a bar while examples are built, if this machine sees the files."""
+    if not inputs.folder.is_local:
+        return
+    facts_dir = Path(inputs.folder.url, "facts")
     began, seen = time.monotonic(), set()
     bar: tqdm | None = None
     while True:
@@ -195,10 +285,24 @@ def parse_flags(arguments: Sequence[str] | None = None) -> tuple[argparse.Namesp
         "--runner=DataflowRunner --project=... --region=... --temp_location=gs://... The default is one in-memory worker.",
     )
     add_config_flags(parser)
+    parser.add_argument(
+        "--staging",
+        default="",
+        help="folder that every worker can reach, such as gs://BUCKET/PATH, for runners on other machines",
+    )
+    parser.add_argument(
+        "--append",
+        nargs="+",
+        default=[],
+        metavar="NEW_FILES",
+        help="read these files of source.paths alone and add them to the data set",
+    )
     parser.add_argument("--force", action="store_true", help="write the data set again even if it is up to date")
     flags, others = parser.parse_known_args(arguments)
     for option in (other.split("=")[0] for other in others if other.startswith("--")):
-        near = difflib.get_close_matches(option, ("--config", "--set", "--force"), n=1, cutoff=0.75)
+        near = difflib.get_close_matches(
+            option, ("--append", "--config", "--set", "--force", "--staging"), n=1, cutoff=0.75
+        )
         if near:
             parser.error(f"unknown option {option}; did you mean {near[0]}?")
     return flags, others
@@ -212,7 +316,7 @@ def main() -> None:
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs the error that the run ends with anyway
     logger.setLevel(logging.INFO)
     try:
-        run(load_config(flags.config, flags.set), beam_arguments, flags.force)
+        run(load_config(flags.config, flags.set), beam_arguments, flags.force, flags.staging, flags.append)
     except ValueError as error:
         sys.exit(f"preprocess: {error}")
 

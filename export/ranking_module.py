@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.examples import ExampleSpec
+from tf_lift.data.row_references import RowReferences
 from tf_lift.datastore import Datastore
 from tf_lift.models.predictor import Prediction, Predictor
 from tf_lift.retrieval.graph import PostingListGraph, constant_variable, segment_lower_bound
@@ -42,6 +43,8 @@ class RankingModule(tf.Module):
         self._posting_lists = PostingListGraph(lists, self._config.retrieval, rank_to_user)
         self._statistic_sets = list(dataset.info.statistic_sets)
         self._user_starts = constant_variable(log.user_starts, "user_starts")
+        self._time_order = constant_variable(log.time_order, "time_order")
+        self._row_references = RowReferences(self._time_order, self._user_starts)
         self._longest_user = int(np.diff(log.user_starts).max(initial=0))
         self._first_times = [
             constant_variable(vocabulary.first_times, f"first_times_{vocabulary.name}")
@@ -80,14 +83,14 @@ class RankingModule(tf.Module):
             context: string [B] for each context field; "" is unknown.
 
         Returns:
-            `slate`, what `ExampleSpec.parse` would return; `prediction`, logits [B, C] and attention [B, C, K].
+            `slate`, what `RowReferences.resolve` would return; `prediction`, logits [B, C] and attention [B, C, K].
         """
         slate = self._build_slate(user, candidates, time, context)
         return {"slate": slate, "prediction": self._predictor(slate, training=False)}
 
     def rank_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ranks serialized examples, string [B]; returns as `rank`."""
-        slate = self._spec.parse(serialized)
+        slate = self._row_references.resolve(self._spec.parse(serialized))
         return {"slate": slate, "prediction": self._predictor(slate, training=False)}
 
     def describe_neighbours(self, slate: dict[str, tf.Tensor], prediction: Prediction) -> dict[str, tf.Tensor]:

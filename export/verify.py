@@ -48,7 +48,7 @@ def verify(workspace: Workspace, model_dir: Path) -> float:
     spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
     serialized = _read_serialized(dataset)
     model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
-    slate = spec.parse(tf.constant(serialized))
+    slate = dataset.row_references.resolve(spec.parse(tf.constant(serialized)))
     expected = np.where(slate["mask"], tf.sigmoid(model(slate, training=False).logits), 0.0)
     request = build_request(dataset, slate)
     requests = {"serving_default/examples": np.array(serialized, object)}

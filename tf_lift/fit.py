@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
-from tf_lift.data.examples import ExampleSpec, build_example_spec
+from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
 from tf_lift.datastore import Datastore
 from tf_lift.encode import read_datastore
 from tf_lift.models.predictor import Predictor
@@ -42,7 +42,11 @@ def run(workspace: Workspace) -> None:
         read_encoder_into(model, dataset, workspace.stage_dir("pretrain"))
         model.compile(optimizer=tf.keras.optimizers.Adam(config.training.learning_rate))
     size = config.training.batch_size
-    validation = read_examples(dataset.example_pattern("validation"), spec, size).cache()
+    validation = read_examples(dataset.example_pattern("validation"), spec, dataset.row_references, size).cache()
+
+    def read_train(epoch: int) -> tf.data.Dataset:
+        seed = config.seed * 1000 + epoch
+        return read_examples(dataset.example_pattern("train"), spec, dataset.row_references, size, seed)
 
     def validate() -> dict[str, float]:
         metrics = model.evaluate(validation, verbose=0, return_dict=True)
@@ -52,7 +56,7 @@ def run(workspace: Workspace) -> None:
         history = train_epochs(
             "fit",
             model,
-            lambda epoch: read_examples(dataset.example_pattern("train"), spec, size, config.seed * 1000 + epoch),
+            read_train,
             validate,
             Schedule(config.training.num_epochs, config.training.patience),
             progress.folder,
@@ -74,7 +78,7 @@ def build_predictor(dataset: Dataset, datastore: Datastore, spec: ExampleSpec) -
     config = dataset.config
     pretrainer = build_pretrainer(dataset, datastore)
     model = Predictor(config, dataset.info, pretrainer.encoder, pretrainer.head, datastore, positive_rate(dataset))
-    model(spec.parse(tf.constant([_empty_example(spec)])))
+    model(dataset.row_references.resolve(spec.parse(tf.constant([_empty_example(spec)]))))
     return model
 
 
@@ -117,11 +121,11 @@ def _empty_example(spec: ExampleSpec) -> bytes:
     return spec.serialize(
         {
             "time": np.zeros(1, np.int64),
-            "row": np.zeros(1, np.int64),
-            "history_position": np.zeros(1, np.int64),
+            "rank": np.full(1, NO_RANK),
+            "history_rank": np.full(1, NO_RANK),
             "fields": np.ones((1, len(spec.field_names)), np.int32),
             "label": np.zeros(1, np.int64),
-            "neighbour_rows": np.full(shape, -1),
+            "neighbour_ranks": np.full(shape, NO_RANK),
             "neighbour_scores": np.zeros(shape),
             "neighbour_num_future": np.zeros(shape, np.int32),
             "match_counts": np.zeros((1, spec.num_statistics), np.int32),

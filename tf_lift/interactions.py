@@ -1,11 +1,14 @@
 """The interaction log: every interaction of every user in one table, sorted by user, time and input order."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from tf_lift.schema import FIRST_VALUE_ID
 from tf_lift.segments import segment_lower_bound
+
+NO_ROW = -1  # in the place of a row id where there is no row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +18,9 @@ class InteractionLog:
     Users are numbered by first appearance, so the rows of user index u (id u + FIRST_VALUE_ID) are
     `user_starts[u]:user_starts[u + 1]`. A position is a place between rows: position p of user u stands for "the rows of u
     before row r", and is numbered r + u + 1; position 0 is nobody's and stands for no rows at all.
+
+    A row's time rank is its place in the order of (time, row id). Interactions that are all later than the log's shift row ids and
+    positions, for they stand among the rows of their users; time ranks stay, so that what is kept on disk names rows by them.
 
     Attributes:
         fields: [N, M] int32 ids.
@@ -47,6 +53,18 @@ class InteractionLog:
         """int32 [N], the user index of every row."""
         return np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(self.user_starts))
 
+    @functools.cached_property
+    def time_order(self) -> np.ndarray:
+        """int32 [N], the row id at each time rank."""
+        return np.argsort(self.time, kind="stable").astype(np.int32)
+
+    @functools.cached_property
+    def time_ranks(self) -> np.ndarray:
+        """int32 [N], the time rank of each row: the inverse of `time_order`."""
+        ranks = np.empty(len(self), np.int32)
+        ranks[self.time_order] = np.arange(len(self), dtype=np.int32)
+        return ranks
+
     def rows_before(self, user_ids: np.ndarray, times: np.ndarray) -> np.ndarray:
         """The end of each user's rows strictly before a time.
 
@@ -62,6 +80,21 @@ class InteractionLog:
         stops = np.where(known, self.user_starts[index + 1], self.user_starts[index])
         ends = segment_lower_bound(self.time, self.user_starts[index], stops, times)
         return np.where(known, ends, 0)
+
+    def last_rows_before(self, user_ids: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Each user's last row strictly before a time: the end of its history.
+
+        Args:
+            user_ids: [n] ids of the user field.
+            times: [n] int64 epoch seconds.
+
+        Returns:
+            int64 [n] row ids; NO_ROW for a user without rows before the time.
+        """
+        known = (user_ids >= FIRST_VALUE_ID) & (user_ids < self.num_users + FIRST_VALUE_ID)
+        starts = self.user_starts[np.where(known, user_ids - FIRST_VALUE_ID, 0)]
+        ends = self.rows_before(user_ids, times)
+        return np.where(known & (ends > starts), ends - 1, NO_ROW)
 
     def positions_at(self, user_ids: np.ndarray, times: np.ndarray) -> np.ndarray:
         """The position of each user's history strictly before a time.

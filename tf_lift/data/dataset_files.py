@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from tf_lift.config import Config
-from tf_lift.data.dataset_info import DatasetInfo, read_dataset_info, read_posting_lists
+from tf_lift.data.dataset_info import DatasetInfo, read_dataset_info
 from tf_lift.data.log_files import read_log
+from tf_lift.data.row_references import RowReferences, build_row_references
 from tf_lift.interactions import InteractionLog
+from tf_lift.retrieval.posting_files import read_posting_lists
 from tf_lift.retrieval.posting_lists import PostingLists
 from tf_lift.schema import UNKNOWN_ID
 from tf_lift.workspace import Workspace
@@ -37,7 +39,17 @@ class Dataset:
     @functools.cached_property
     def posting_lists(self) -> PostingLists:
         """The posting lists."""
-        return read_posting_lists(self.dataset_dir, self.info.match_sets, self.config.split.mode == "rolling")
+        config = self.config
+        rolling = config.split.mode == "rolling"
+        user_field = config.schema.user_index
+        return read_posting_lists(
+            self.dataset_dir, self.info.match_sets, rolling, config.retrieval, self.log, user_field
+        )
+
+    @functools.cached_property
+    def row_references(self) -> RowReferences:
+        """What resolves the examples' time ranks."""
+        return build_row_references(self.log)
 
     @property
     def log_paths(self) -> list[Path]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from tf_lift.config import Config
 from tf_lift.retrieval.match_sets import MatchSets, find_match_sets
-from tf_lift.retrieval.posting_lists import PostingLists, join_postings, read_set_postings
 from tf_lift.vocabulary import Vocabulary, read_vocabulary
 
 SPLITS = ("train", "validation", "test")
@@ -77,17 +76,8 @@ def read_dataset_info(dataset_dir: Path, config: Config, manifest: Mapping[str, 
         vocabularies,
         find_match_sets(
             schema.query_indices,
-            [vocabulary.num_ids for vocabulary in vocabularies],
+            len(schema),
             {schema.user_index: schema.indices("user"), schema.item_index: schema.indices("item")},
         ),
         {entity: np.load(dataset_dir / f"{entity}s.npy") for entity in ("user", "item")},
-    )
-
-
-def read_posting_lists(dataset_dir: Path, match_sets: MatchSets, rolling: bool) -> PostingLists:
-    """Reads the posting lists of all match sets."""
-    folder = dataset_dir / "posting_lists"
-    postings = [read_set_postings(folder / f"set-{index:03d}") for index in range(len(match_sets))]
-    return join_postings(
-        match_sets, rolling, postings, np.load(folder / "rank_to_row.npy"), np.load(folder / "rank_to_time.npy")
     )

@@ -2,6 +2,9 @@
 
 An example is a slate (DESIGN.md section 3): a user at a time, C candidates, and K neighbours and S' match statistics for
 each candidate. Ids are those of the vocabularies as of the slate's time: a value that had not appeared is UNKNOWN_ID.
+
+Rows are named by their time ranks (`InteractionLog`), not by their ids: later interactions then leave an example's bytes as they
+are. `RowReferences.resolve` makes rows and positions of them.
 """
 
 import dataclasses
@@ -13,7 +16,7 @@ import tensorflow as tf
 from tf_lift.config import Config
 from tf_lift.schema import PADDING_ID
 
-NO_NEIGHBOUR = -1
+NO_RANK = -1  # in the place of a time rank where there is no row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +26,11 @@ class ExampleSpec:
     | feature | type | shape |
     | --- | --- | --- |
     | `time` | int64, epoch seconds | [] |
-    | `row` | int64, row id of the target, -1 for a request | [] |
-    | `history_position` | int64, position of the user's history in the datastore | [] |
+    | `rank` | int64, time rank of the target, -1 for a request | [] |
+    | `history_rank` | int64, time rank of the user's last row strictly before `time`, -1 if there is none | [] |
     | `field/<name>` | int64 id; [C] for item fields, [] for the others | |
     | `label` | int64 | [C] |
-    | `neighbour/row` | int64 row id, -1 where there is none | [C, K] |
+    | `neighbour/rank` | int64 time rank, -1 where there is none | [C, K] |
     | `neighbour/score` | float32 BM25 | [C, K] |
     | `neighbour/num_future` | int64, visible rows of its future | [C, K] |
     | `match/count`, `match/positives` | int64 | [C, S'] |
@@ -51,13 +54,13 @@ class ExampleSpec:
         scalar = tf.io.FixedLenFeature([], tf.int64)
         spec: dict[str, tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature] = {
             "time": scalar,
-            "row": scalar,
-            "history_position": scalar,
+            "rank": scalar,
+            "history_rank": scalar,
         }
         spec |= {f"field/{name}": scalar for name in self.shared_fields}
         spec |= {f"field/{name}": _list_feature(tf.int64, PADDING_ID) for name in self.candidate_fields}
         spec["label"] = _list_feature(tf.int64, 0)
-        spec["neighbour/row"] = _list_feature(tf.int64, NO_NEIGHBOUR)
+        spec["neighbour/rank"] = _list_feature(tf.int64, NO_RANK)
         spec["neighbour/score"] = _list_feature(tf.float32, 0.0)
         spec["neighbour/num_future"] = _list_feature(tf.int64, 0)
         spec["match/count"] = _list_feature(tf.int64, 0)
@@ -71,8 +74,8 @@ class ExampleSpec:
             serialized: string [B].
 
         Returns:
-            `time`, `row`, `history_position` int64 [B]; `fields` int32 [B, C, M]; `label` float32 [B, C];
-            `mask` bool [B, C], True where a candidate is real; `neighbour_rows` int32 [B, C, K];
+            `time`, `rank`, `history_rank` int64 [B]; `fields` int32 [B, C, M]; `label` float32 [B, C];
+            `mask` bool [B, C], True where a candidate is real; `neighbour_ranks` int32 [B, C, K];
             `neighbour_scores` float32 [B, C, K]; `neighbour_num_future` int32 [B, C, K];
             `match_counts` and `match_positives` int32 [B, C, S'].
         """
@@ -91,12 +94,12 @@ class ExampleSpec:
 
         return {
             "time": parsed["time"],
-            "row": parsed["row"],
-            "history_position": parsed["history_position"],
+            "rank": parsed["rank"],
+            "history_rank": parsed["history_rank"],
             "fields": tf.cast(tf.stack(columns, axis=-1), tf.int32),
             "label": tf.cast(parsed["label"], tf.float32),
             "mask": first != PADDING_ID,
-            "neighbour_rows": grid("neighbour/row", self.num_neighbours, tf.int32),
+            "neighbour_ranks": grid("neighbour/rank", self.num_neighbours, tf.int32),
             "neighbour_scores": grid("neighbour/score", self.num_neighbours, tf.float32),
             "neighbour_num_future": grid("neighbour/num_future", self.num_neighbours, tf.int32),
             "match_counts": grid("match/count", self.num_statistics, tf.int32),
@@ -106,11 +109,11 @@ class ExampleSpec:
     def serialize(self, slate: Mapping[str, np.ndarray]) -> bytes:
         """Serializes one slate, with the names and shapes of `parse` without the batch axis (and without `mask`)."""
         fields = {name: slate["fields"][:, index] for index, name in enumerate(self.field_names)}
-        values = {"time": slate["time"], "row": slate["row"], "history_position": slate["history_position"]}
+        values = {name: slate[name] for name in ("time", "rank", "history_rank")}
         values |= {f"field/{name}": fields[name][:1] for name in self.shared_fields}
         values |= {f"field/{name}": fields[name] for name in self.candidate_fields}
         values["label"] = slate["label"]
-        values["neighbour/row"] = slate["neighbour_rows"]
+        values["neighbour/rank"] = slate["neighbour_ranks"]
         values["neighbour/num_future"] = slate["neighbour_num_future"]
         values["match/count"] = slate["match_counts"]
         values["match/positives"] = slate["match_positives"]

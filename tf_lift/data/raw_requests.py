@@ -14,7 +14,7 @@ def build_request(dataset: Dataset, slate: Mapping[str, tf.Tensor]) -> dict[str,
 
     Args:
         dataset: the data set.
-        slate: what `ExampleSpec.parse` returned.
+        slate: what `RowReferences.resolve` returned.
 
     Returns:
         `user` string [B], `candidates` string [B, C], `time` int64 [B], and each context field string [B]. A drawn candidate that was

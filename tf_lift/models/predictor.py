@@ -88,7 +88,7 @@ class Predictor(tfrs.Model):
         """Ranks.
 
         Args:
-            inputs: what `ExampleSpec.parse` returns.
+            inputs: what `RowReferences.resolve` returns.
             training: whether dropout is on.
         """
         return self.predict_slate(inputs, self.datastore.history(inputs["history_position"]), training)
@@ -97,7 +97,7 @@ class Predictor(tfrs.Model):
         """Ranks, given the rows of the users' histories.
 
         Args:
-            inputs: what `ExampleSpec.parse` returns; `history_position` is not read.
+            inputs: what `RowReferences.resolve` returns; `history_position` is not read.
             history: each user's rows strictly before its time.
             training: whether dropout is on.
         """

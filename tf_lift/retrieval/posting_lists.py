@@ -1,17 +1,42 @@
 """Posting lists: for every match set and values, the pool rows that have them, oldest first."""
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from typing import NamedTuple
 
 import numpy as np
 
 from tf_lift.config import Retrieval
-from tf_lift.retrieval.bm25 import idf_units, score_from_units
-from tf_lift.retrieval.match_sets import NO_KEY, MatchSets
-from tf_lift.segments import segment_lower_bound
+from tf_lift.retrieval import lookup
+from tf_lift.retrieval.bm25 import score_from_units
+from tf_lift.retrieval.match_sets import MatchSets, hash_values
+from tf_lift.retrieval.set_postings import NewestRule, SetPostings, build_set_postings, newest_rule
+from tf_lift.schema import FIRST_VALUE_ID
 
 NO_ROW = -1
+_TARGETS_AT_ONCE = 1 << 16  # bounds the memory of a lookup beyond its answer to 16 K bytes a target of these
+_BUILD_PARTS = 16  # slices of the key space that are sorted one after the other: what sorting needs is that much less
+
+
+class PoolRows(NamedTuple):
+    """The N rows of the retrieval pool in the pool's order (`pool_order`): a row's place here is its rank.
+
+    In rolling mode the order is (time, row id), so "before t" is a prefix of every list. In static mode the whole pool
+    precedes every target, and the order may prefer rows with long futures (`min_future`).
+
+    Attributes:
+        fields: int32 [N, M] ids.
+        time: int64 [N] epoch seconds.
+        user: int32 [N] user ids.
+        positive: bool [N] labels.
+        row: int32 [N] row ids.
+    """
+
+    fields: np.ndarray
+    time: np.ndarray
+    user: np.ndarray
+    positive: np.ndarray
+    row: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +46,8 @@ class Neighbours:
     Attributes:
         rows: int32 [n, K] row ids by score descending, then newest first; NO_ROW where fewer exist.
         scores: float32 [n, K] BM25 scores; 0 where there is no row.
-        counts: int32 [n, S] pool rows of each match set before the target's time.
-        positives: int32 [n, S] how many of them have label 1.
+        counts: int32 [n, S'] pool rows of each target's key in the chosen match sets, before its time.
+        positives: int32 [n, S'] how many of them have label 1.
     """
 
     rows: np.ndarray
@@ -32,63 +57,62 @@ class Neighbours:
 
 
 @dataclasses.dataclass(frozen=True)
-class SetPostings:
-    """The posting lists of one match set.
-
-    Attributes:
-        keys: int64 [U] ascending.
-        lengths: int64 [U] rows of each key.
-        ranks: int32 [sum of lengths] each key's rows as ranks in the pool's order, ascending.
-        positive: bool, of the same length, the rows' labels.
-    """
-
-    keys: np.ndarray
-    lengths: np.ndarray
-    ranks: np.ndarray
-    positive: np.ndarray
-
-
-def build_set_postings(keys: np.ndarray, ranks: np.ndarray, positive: np.ndarray) -> SetPostings:
-    """Groups pool rows by key.
-
-    Args:
-        keys: int64 [N] key of each row in one match set; rows with NO_KEY are in no list.
-        ranks: int32 [N] rank of each row in the pool's order.
-        positive: bool [N] labels.
-    """
-    usable = keys != NO_KEY
-    keys, ranks, positive = keys[usable], ranks[usable], positive[usable]
-    order = np.lexsort((ranks, keys))
-    unique, lengths = np.unique(keys[order], return_counts=True)
-    return SetPostings(unique, lengths.astype(np.int64), ranks[order].astype(np.int32), positive[order])
-
-
-@dataclasses.dataclass(frozen=True)
 class PostingLists:
-    """All posting lists of a pool, and the order of its rows.
+    """All posting lists of a pool.
 
-    In rolling mode the pool's order is (time, row id), so "before t" is a prefix of every list. In static mode the whole
-    pool precedes every target, and the order may prefer rows with long futures (`min_future`).
+    A key (a set's generators and their ids) has a slot, and the slots of a set are in the order of their hash. A directory over the
+    hash's first bits says where to look; an 8-bit tag says which slots need not be compared; and the key itself is not
+    stored: it is compared with the fields of the first row of its list.
 
     Attributes:
         match_sets: the S match sets.
         rolling: whether lists are cut at the target's time.
-        keys: int64 [U] ascending, over all sets.
-        starts: int64 [U + 1] where each key's rows begin in `ranks`.
-        ranks: int32 [P] ranks, ascending inside a key.
-        positives_before: int32 [P + 1] how many of the entries before one have label 1.
+        rule: which rows were listed; None: all.
+        directory: int32, for each set 2^bits + 1 first slots (numbered within the set) of the hashes that begin with each bits.
+        directory_starts: int64 [S] where each set's part of `directory` begins.
+        directory_bits: uint64 [S].
+        slot_starts: int64 [S] the first slot of each set; each set has one slot more than keys, for its end.
+        tags: uint8 [slots] last 8 bits of each key's hash.
+        starts: int32 [slots] where each key's rows begin, within its set's part of `ranks`.
+        value_slots: int32, for each set of one generator the slot of every id, -1 where no row has it.
+        value_starts: int64 [S + 1] where each set's part of `value_slots` begins; sets of several generators have none.
+        counts, positives: static mode: int32 [slots] rows of each key and how many have label 1. Rolling: empty.
+        ranks: int32 [P] the rows of each key, ascending.
+        rank_starts: int64 [S] where each set's part of `ranks` begins.
+        positive_words: uint64 [ceil(P / 64) + 1], rolling mode: a bit an entry of `ranks`, 1 where the label is. Static: empty.
+        positives_before: int32 of the same length: how many of the entries before each word have label 1.
         rank_to_row: int32 [N] row id at each rank.
-        rank_to_time: int64 [N] time at each rank.
+        rank_to_time: int64 [N] time at each rank; empty in static mode.
+        rank_to_fields: int32 [N, Q] ids of the query fields at each rank.
+        rank_to_user: int32 [N] user id at each rank if the own user is excluded, else empty.
     """
 
     match_sets: MatchSets
     rolling: bool
-    keys: np.ndarray
+    rule: NewestRule | None
+    directory: np.ndarray
+    directory_starts: np.ndarray
+    directory_bits: np.ndarray
+    slot_starts: np.ndarray
+    tags: np.ndarray
     starts: np.ndarray
+    value_slots: np.ndarray
+    value_starts: np.ndarray
+    counts: np.ndarray
+    positives: np.ndarray
     ranks: np.ndarray
+    rank_starts: np.ndarray
+    positive_words: np.ndarray
     positives_before: np.ndarray
     rank_to_row: np.ndarray
     rank_to_time: np.ndarray
+    rank_to_fields: np.ndarray
+    rank_to_user: np.ndarray
+
+    def num_bytes(self) -> int:
+        """Bytes of all arrays."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
     def num_rows_before(self, times: np.ndarray) -> np.ndarray:
         """Number of pool rows that a target may see: a prefix of the pool's order.
@@ -103,166 +127,223 @@ class PostingLists:
             return np.searchsorted(self.rank_to_time, times, side="left")
         return np.full(len(times), len(self.rank_to_row), np.int64)
 
-    def spans(self, fields: np.ndarray, visible: np.ndarray, set_index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where the rows of each target's key begin and end in `ranks`, as of its time.
-
-        Args:
-            fields: [n, M] ids of the targets.
-            visible: int64 [n] from `num_rows_before`.
-            set_index: which match set.
-
-        Returns:
-            starts and stops, int64 [n]; equal where nothing matches.
-        """
-        if not len(self.keys):
-            return np.zeros(len(fields), np.int64), np.zeros(len(fields), np.int64)
-        keys = self.match_sets.keys(fields, set_index)
-        index = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        found = self.keys[index] == keys
-        starts = np.where(found, self.starts[index], 0)
-        stops = np.where(found, self.starts[index + 1], 0)
-        if self.rolling:
-            stops = segment_lower_bound(self.ranks, starts, stops, visible)
-        return starts, stops
-
     def nearest(
         self,
         fields: np.ndarray,
         times: np.ndarray,
         retrieval: Retrieval,
         own_users: np.ndarray | None = None,
-        rank_to_user: np.ndarray | None = None,
+        statistics: tuple[int, ...] = (),
     ) -> Neighbours:
         """The exact top K of eq. 12 for each target: score descending, then newest, then highest row id.
-
-        Match sets are read in the order of their score. A row is seen first under the set of exactly its matching fields, or
-        else K rows outrank it there; so a target is done once one set has given K rows and the next scores less.
 
         Args:
             fields: int32 [n, M] ids of the targets.
             times: int64 [n] as-of times. Static mode expects them after the pool's end.
             retrieval: K, the idf and whether the own user is excluded.
             own_users: int32 [n] the targets' user ids, needed when the own user is excluded.
-            rank_to_user: int32 [N] the user id at each rank of the pool, likewise.
+            statistics: the match sets whose rows are counted.
+
+        Raises:
+            ValueError: the lists were built for another K, or without the users that exclusion needs.
         """
-        if retrieval.exclude_own_user and (own_users is None or rank_to_user is None):
-            raise ValueError("Excluding the own user needs `own_users` and `rank_to_user`. Received: None.")
-        num_targets, num_sets = len(fields), len(self.match_sets)
+        self._check(retrieval, own_users)
+        k, num_targets = retrieval.num_neighbours, len(fields)
+        columns = np.ascontiguousarray(fields[:, list(self.match_sets.query_fields())], np.int32)
         visible = self.num_rows_before(times)
-        starts = np.zeros((num_targets, num_sets), np.int64)
-        stops = np.zeros((num_targets, num_sets), np.int64)
-        for index in range(num_sets):
-            starts[:, index], stops[:, index] = self.spans(fields, visible, index)
-        counts = stops - starts
-        units = self._set_scores(counts, visible, retrieval)
-        top = self._merge_sets(starts, stops, units, retrieval, own_users, rank_to_user)
-        found = top >= 0
-        ranks = np.where(found, top & 0xFFFFFFFF, 0)
-        rows = self.rank_to_row[ranks] if len(self.rank_to_row) else np.zeros_like(ranks)
-        return Neighbours(
-            np.where(found, rows, NO_ROW).astype(np.int32),
-            np.where(found, score_from_units(top >> 32), 0).astype(np.float32),
-            counts.astype(np.int32),
-            (self.positives_before[stops] - self.positives_before[starts]).astype(np.int32),
+        users = own_users if retrieval.exclude_own_user and own_users is not None else np.zeros(0, np.int32)
+        tables = self.tables(retrieval.idf == "lucene")
+        found = Neighbours(
+            np.full((num_targets, k), NO_ROW, np.int32),
+            np.zeros((num_targets, k), np.float32),
+            np.zeros((num_targets, len(statistics)), np.int32),
+            np.zeros((num_targets, len(statistics)), np.int32),
+        )
+        for first in range(0, num_targets if len(self.rank_to_row) else 0, _TARGETS_AT_ONCE):
+            part = slice(first, min(first + _TARGETS_AT_ONCE, num_targets))
+            targets = lookup.Targets(columns[part], visible[part], users[part])
+            ranks = np.full((part.stop - first, k), -1, np.int64)
+            scores = np.zeros((part.stop - first, k), np.int64)
+            scratch = (
+                lookup.build_memo(len(self.match_sets)),
+                np.zeros(columns.shape[1], np.int64),
+                np.zeros(len(self.match_sets), np.int64),
+            )
+            lookup.find_nearest(
+                tables, targets, scratch, self.match_sets.is_complete, self.match_sets.depth, ranks, scores
+            )
+            found.rows[part] = np.where(ranks >= 0, self.rank_to_row[ranks], NO_ROW)
+            found.scores[part] = score_from_units(scores)
+            if statistics:
+                sets = np.array(statistics, np.int64)
+                lookup.count_matches(
+                    tables,
+                    targets,
+                    lookup.build_memo(len(self.match_sets)),
+                    sets,
+                    found.counts[part],
+                    found.positives[part],
+                )
+        return found
+
+    def tables(self, lucene: bool) -> lookup.Tables:
+        """The arrays as the compiled lookup takes them."""
+        columns = list(self.match_sets.query_fields())
+        width = max(len(generators) for generators in self.match_sets.generators)
+        generators = np.zeros((len(self.match_sets), width), np.int32)
+        for index, fields in enumerate(self.match_sets.generators):
+            generators[index, : len(fields)] = [columns.index(field) for field in fields]
+        arrays = {name: getattr(self, name) for name in lookup.Tables._fields if hasattr(self, name)}
+        return lookup.Tables(
+            **(arrays | {"rolling": self.rolling}),
+            lucene=lucene,
+            score_fields=np.ascontiguousarray(self.match_sets.membership()[:, columns]),
+            generators=generators,
+            num_generators=np.array([len(fields) for fields in self.match_sets.generators], np.int32),
+            single_sets=np.array([self.match_sets.set_of(field) for field in columns], np.int32),
         )
 
-    def _set_scores(self, counts: np.ndarray, visible: np.ndarray, retrieval: Retrieval) -> np.ndarray:
-        """Score of each set for each target, int64 [n, S] in units: the sum of its fields' idf."""
-        units = np.zeros(counts.shape, np.int64)
-        membership = self.match_sets.membership()
-        for field in self.match_sets.query_fields():
-            matches = counts[:, self.match_sets.set_of(field)]
-            idf = np.where(matches > 0, idf_units(visible, matches, retrieval.idf), 0)
-            units += idf[:, None] * membership[:, field]
-        return units
-
-    def _merge_sets(
-        self,
-        starts: np.ndarray,
-        stops: np.ndarray,
-        units: np.ndarray,
-        retrieval: Retrieval,
-        own_users: np.ndarray | None,
-        rank_to_user: np.ndarray | None,
-    ) -> np.ndarray:
-        """int64 [n, K] of score << 32 | rank, descending; -1 where there is no row."""
-        k = retrieval.num_neighbours
-        top = np.full((len(units), k), -1, np.int64)
-        units = np.where(stops > starts, units, -1)  # a set without rows comes last
-        order = np.argsort(-units, axis=1, kind="stable")
-        active = np.arange(len(units))
-        for turn in range(units.shape[1]):
-            sets = order[active, turn]
-            active, sets = active[units[active, sets] >= 0], sets[units[active, sets] >= 0]
-            if not len(active):
-                break
-            lower, upper = starts[active, sets], stops[active, sets]
-            if retrieval.exclude_own_user:
-                ranks = self._newest_of_others(lower, upper, k, own_users[active], rank_to_user)  # type: ignore[index, arg-type]
-            else:
-                ranks = _newest(self.ranks, lower, upper, k)
-            score = units[active, sets]
-            top[active] = _merge(top[active], np.where(ranks >= 0, (score[:, None] << 32) | ranks, -1))
-            if turn + 1 < units.shape[1]:
-                following = units[active, order[active, turn + 1]]
-                active = active[(ranks[:, -1] < 0) | (following >= score)]
-        return top
-
-    def _newest_of_others(
-        self, starts: np.ndarray, stops: np.ndarray, k: int, own_users: np.ndarray, rank_to_user: np.ndarray
-    ) -> np.ndarray:
-        """int64 [n, k] newest ranks of users other than the own, newest first, -1 where there are fewer."""
-        result = np.full((len(starts), k), -1, np.int64)
-        pending, width = np.arange(len(starts)), 2 * k
-        while len(pending):
-            ranks = _newest(self.ranks, starts[pending], stops[pending], width)
-            own = (ranks >= 0) & (rank_to_user[np.maximum(ranks, 0)] == own_users[pending, None])
-            ranks[own] = -1
-            kept = np.take_along_axis(ranks, np.argsort(ranks < 0, axis=1, kind="stable"), 1)[:, :k]
-            done = (kept[:, -1] >= 0) | (stops[pending] - starts[pending] <= width)
-            result[pending[done]] = kept[done]
-            pending, width = pending[~done], 4 * width
-        return result
+    def _check(self, retrieval: Retrieval, own_users: np.ndarray | None) -> None:
+        if self.rule is not None and retrieval.num_neighbours > self.rule.num_neighbours:
+            raise ValueError(
+                f"These posting lists hold the newest {self.rule.num_neighbours} rows of a key. Received: num_neighbours = "
+                f"{retrieval.num_neighbours}. Build them for that number."
+            )
+        if retrieval.exclude_own_user and own_users is None:
+            raise ValueError("Excluding the own user needs `own_users`. Received: None.")
+        if retrieval.exclude_own_user and len(self.rank_to_user) < len(self.rank_to_row):
+            raise ValueError(
+                "Excluding the own user needs posting lists that were built for it. Received: lists of a configuration with "
+                "exclude_own_user = false."
+            )
 
 
-def _newest(ranks: np.ndarray, starts: np.ndarray, stops: np.ndarray, k: int) -> np.ndarray:
-    """int64 [n, k] last ranks of each span, newest first, -1 where it has fewer."""
-    places = stops[:, None] - 1 - np.arange(k)
-    inside = places >= starts[:, None]
-    return np.where(inside, ranks[np.maximum(places, 0)].astype(np.int64), -1)
+class PostingListsBuilder:
+    """Puts the posting lists of the sets together, in the order of sets and of hashes.
+
+    Arrays are reserved for the most entries that there can be, and only what is written takes memory.
+
+    Args:
+        match_sets: the S match sets.
+        rolling: whether lists are cut at the target's time.
+        retrieval: K and whether the own user is excluded.
+        num_rows: N.
+    """
+
+    def __init__(self, match_sets: MatchSets, rolling: bool, retrieval: Retrieval, num_rows: int) -> None:
+        self._match_sets, self._rolling, self._retrieval = match_sets, rolling, retrieval
+        most = len(match_sets) * num_rows
+        slots = most + len(match_sets)
+        self._ranks = np.empty(most, np.int32)
+        self._positive_words = np.zeros((most if rolling else 0) // 64 + 1, np.uint64)
+        self._tags, self._starts = np.empty(slots, np.uint8), np.empty(slots, np.int32)
+        self._counts, self._positives = (np.empty(0 if rolling else slots, np.int32) for _ in range(2))
+        self._directories: list[np.ndarray] = []
+        self._value_slots: list[np.ndarray] = []
+        self._slot_starts, self._rank_starts = [0], [0]
+        self._num_slots = self._num_ranks = 0
+        self._hashes: list[np.ndarray] = []
+        self._values: list[np.ndarray] = []
+
+    def add(self, postings: SetPostings) -> None:
+        """Adds lists of the present set, whose hashes are not below those added before."""
+        hashes = hash_values(postings.values)
+        slots = slice(self._num_slots, self._num_slots + len(hashes))
+        entries = slice(self._num_ranks, self._num_ranks + len(postings.ranks))
+        self._tags[slots] = (hashes & np.uint64(0xFF)).astype(np.uint8)
+        self._starts[slots] = np.cumsum(postings.lengths) - postings.lengths + (self._num_ranks - self._rank_starts[-1])
+        self._ranks[entries] = postings.ranks
+        if self._rolling:
+            places = np.flatnonzero(postings.positive) + self._num_ranks
+            bits = np.uint64(1) << (places & 63).astype(np.uint64)
+            np.bitwise_or.at(self._positive_words, places >> 6, bits)
+        else:
+            self._counts[slots], self._positives[slots] = postings.counts, postings.positives
+        self._hashes.append(hashes)
+        if postings.values.shape[1] == 1:
+            self._values.append(postings.values[:, 0])
+        self._num_slots, self._num_ranks = slots.stop, entries.stop
+
+    def end_set(self) -> None:
+        """Closes the present set: its directory is made, and the next `add` begins the next set."""
+        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, np.uint64)
+        values = np.concatenate(self._values) if self._values else np.zeros(0, np.int32)
+        self._hashes.clear()
+        self._values.clear()
+        value_slots = np.full(int(values.max()) + 1 if len(values) else 0, -1, np.int32)
+        value_slots[values] = np.arange(len(values)) + self._slot_starts[-1]
+        self._value_slots.append(value_slots)
+        bits = max(1, math.ceil(math.log2(max(len(hashes), 1))) - 1)  # one to two keys a bucket
+        sizes = np.bincount((hashes >> np.uint64(64 - bits)).astype(np.int64), minlength=1 << bits)
+        self._directories.append(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+        self._starts[self._num_slots] = self._num_ranks - self._rank_starts[-1]
+        self._tags[self._num_slots] = 0
+        if not self._rolling:
+            self._counts[self._num_slots] = self._positives[self._num_slots] = 0
+        self._num_slots += 1
+        self._slot_starts.append(self._num_slots)
+        self._rank_starts.append(self._num_ranks)
+
+    def finish(
+        self, rank_to_row: np.ndarray, rank_to_time: np.ndarray, rank_to_fields: np.ndarray, rank_to_user: np.ndarray
+    ) -> PostingLists:
+        """The posting lists, once every set has ended."""
+        words = self._positive_words[: self._num_ranks // 64 + 1 if self._rolling else 0]
+        before = np.cumsum(np.bitwise_count(words), dtype=np.int64) - np.bitwise_count(words)
+        num_ids = [len(slots) for slots in self._value_slots]
+        lengths = np.array([len(directory) for directory in self._directories], np.int64)
+        return PostingLists(
+            self._match_sets,
+            self._rolling,
+            newest_rule(self._match_sets, self._rolling, self._retrieval),
+            np.concatenate(self._directories),
+            np.cumsum(lengths) - lengths,
+            np.log2(lengths - 1).astype(np.uint64),
+            np.array(self._slot_starts[:-1], np.int64),
+            self._tags[: self._num_slots],
+            self._starts[: self._num_slots],
+            np.concatenate(self._value_slots),
+            np.concatenate([[0], np.cumsum(num_ids)]).astype(np.int64),
+            self._counts[: self._num_slots],
+            self._positives[: self._num_slots],
+            self._ranks[: self._num_ranks],
+            np.array(self._rank_starts[:-1], np.int64),
+            words,
+            before.astype(np.int32),
+            rank_to_row,
+            rank_to_time if self._rolling else np.zeros(0, np.int64),
+            rank_to_fields,
+            rank_to_user if self._retrieval.exclude_own_user else np.zeros(0, np.int32),
+        )
 
 
-def _merge(top: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """The K largest of [n, K] entries and [n, K] new ones; a rank that both hold counts once, with its higher score."""
-    repeated = np.zeros(new.shape, bool)
-    ranks = np.where(new >= 0, new & 0xFFFFFFFF, -2)
-    for column in range(top.shape[1]):
-        held = np.where(top[:, column] >= 0, top[:, column] & 0xFFFFFFFF, -1)
-        repeated |= ranks == held[:, None]
-    both = np.concatenate([top, np.where(repeated, -1, new)], axis=1)
-    return -np.sort(-both, axis=1)[:, : top.shape[1]]
+def build_posting_lists(pool: PoolRows, match_sets: MatchSets, rolling: bool, retrieval: Retrieval) -> PostingLists:
+    """Builds the posting lists of a pool that fits in memory.
 
+    Args:
+        pool: the pool's rows.
+        match_sets: the S match sets.
+        rolling: whether lists are cut at the target's time.
+        retrieval: K and whether the own user is excluded.
 
-def join_postings(
-    match_sets: MatchSets,
-    rolling: bool,
-    postings: Sequence[SetPostings],
-    rank_to_row: np.ndarray,
-    rank_to_time: np.ndarray,
-) -> PostingLists:
-    """Joins the sets' posting lists, given in the order of the match sets."""
-    lengths = np.concatenate([part.lengths for part in postings])
-    positive = np.concatenate([part.positive for part in postings])
-    return PostingLists(
-        match_sets,
-        rolling,
-        np.concatenate([part.keys for part in postings]),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.concatenate([part.ranks for part in postings]),
-        np.concatenate([[0], np.cumsum(positive, dtype=np.int32)]).astype(np.int32),
-        rank_to_row,
-        rank_to_time,
-    )
+    Raises:
+        ValueError: a field does not determine what `match_sets` says it does.
+    """
+    match_sets.check_determined(pool.fields)
+    builder = PostingListsBuilder(match_sets, rolling, retrieval, len(pool.row))
+    rule = newest_rule(match_sets, rolling, retrieval)
+    for generators in match_sets.generators:
+        columns = list(generators)
+        usable = (pool.fields[:, columns] >= FIRST_VALUE_ID).all(axis=1)
+        parts = (hash_values(pool.fields[:, columns]) >> np.uint64(64 - int(math.log2(_BUILD_PARTS)))).astype(np.uint8)
+        for part in range(_BUILD_PARTS):
+            ranks = np.flatnonzero(usable & (parts == part)).astype(np.int32)
+            users = pool.user[ranks] if retrieval.exclude_own_user else np.zeros(0, np.int32)
+            values = np.stack([pool.fields[ranks, column] for column in columns], axis=1)
+            builder.add(build_set_postings(values, ranks, pool.positive[ranks], users, rule))
+        builder.end_set()
+    fields = np.ascontiguousarray(pool.fields[:, list(match_sets.query_fields())], np.int32)
+    return builder.finish(pool.row, pool.time, fields, pool.user)
 
 
 def pool_order(times: np.ndarray, rows: np.ndarray, preferred: np.ndarray) -> np.ndarray:
@@ -277,16 +358,3 @@ def pool_order(times: np.ndarray, rows: np.ndarray, preferred: np.ndarray) -> np
         int64 [N], indices into the arguments.
     """
     return np.lexsort((rows, times, preferred))
-
-
-def write_set_postings(postings: SetPostings, path: Path) -> None:
-    """Writes the lists of one set as `<path>.<array>.npy`."""
-    for field in dataclasses.fields(SetPostings):
-        np.save(path.with_name(f"{path.name}.{field.name}.npy"), getattr(postings, field.name))
-
-
-def read_set_postings(path: Path) -> SetPostings:
-    """Reads what `write_set_postings` wrote."""
-    return SetPostings(
-        *(np.load(path.with_name(f"{path.name}.{field.name}.npy")) for field in dataclasses.fields(SetPostings))
-    )

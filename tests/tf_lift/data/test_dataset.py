@@ -19,7 +19,7 @@ def dataset(tiny: Any) -> Dataset:
 
 def read_rows(dataset: Dataset, split: str, seed: int | None, batch_size: int = 32) -> list[int]:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-    batches = read_examples(dataset.example_pattern(split), spec, batch_size, seed)
+    batches = read_examples(dataset.example_pattern(split), spec, dataset.row_references, batch_size, seed)
     return [row for batch in batches for row in batch["row"].numpy().tolist()]
 
 
@@ -44,7 +44,7 @@ def test_missing_examples_are_an_error(dataset: Dataset) -> None:
     with pytest.raises(
         ValueError, match=r"Received: no file like .*nothing-\*\.tfrecord. Run `python -m beam.preprocess`"
     ):
-        read_examples(dataset.example_pattern("nothing"), spec, 4)
+        read_examples(dataset.example_pattern("nothing"), spec, dataset.row_references, 4)
 
 
 def read_window_batches(seed: int, shuffle: bool, batch_size: int = 4) -> dict[int, tuple[int, np.ndarray]]:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_lift.data.examples import NO_NEIGHBOUR, ExampleSpec, build_example_spec
+from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
 
 SPEC = ExampleSpec(("user", "hour"), ("item", "genre"), ("user", "genre", "item", "hour"), 3, 2)
 ITEM = 2  # column of the item's key
@@ -24,11 +24,11 @@ def draw_slate(num_candidates: int, seed: int, spec: ExampleSpec = SPEC) -> dict
     shape = (num_candidates, spec.num_neighbours)
     return {
         "time": rng.integers(-(2**62), 2**62),
-        "row": rng.integers(0, 2**40),
-        "history_position": rng.integers(0, 2**40),
+        "rank": rng.integers(-1, 2**40),
+        "history_rank": rng.integers(-1, 2**40),
         "fields": fields,
         "label": rng.integers(0, 2, num_candidates),
-        "neighbour_rows": rng.integers(-1, 2**31 - 1, shape).astype(np.int32),
+        "neighbour_ranks": rng.integers(-1, 2**31 - 1, shape).astype(np.int32),
         "neighbour_scores": rng.random(shape).astype(np.float32),
         "neighbour_num_future": rng.integers(0, 127, shape).astype(np.int32),
         "match_counts": rng.integers(0, 2**31 - 1, (num_candidates, spec.num_statistics)).astype(np.int32),
@@ -46,7 +46,7 @@ def test_slates_of_any_length_come_back_padded_to_the_longest(lengths: list[int]
     }
     width = max(lengths)
     np.testing.assert_array_equal(parsed["mask"], np.arange(width) < np.array(lengths)[:, None])
-    paddings = {"neighbour_rows": NO_NEIGHBOUR}
+    paddings = {"neighbour_ranks": NO_RANK}
     for index, (slate, length) in enumerate(zip(slates, lengths, strict=True)):
         for name, value in slate.items():
             if np.ndim(value) == 0:
@@ -58,7 +58,7 @@ def test_slates_of_any_length_come_back_padded_to_the_longest(lengths: list[int]
                 assert not rest[:, 1:3].any() and (rest[:, [0, 3]] == value[0, [0, 3]]).all()
             else:
                 assert (rest == paddings.get(name, 0)).all()
-    assert parsed["fields"].dtype == parsed["neighbour_rows"].dtype == np.int32 and parsed["label"].dtype == np.float32
+    assert parsed["fields"].dtype == parsed["neighbour_ranks"].dtype == np.int32 and parsed["label"].dtype == np.float32
 
 
 def test_bytes_are_a_function_of_the_slate() -> None:
@@ -69,7 +69,7 @@ def test_bytes_are_a_function_of_the_slate() -> None:
 def test_a_spec_without_statistics_parses() -> None:
     spec = ExampleSpec(SPEC.shared_fields, SPEC.candidate_fields, SPEC.field_names, 2, 0)
     parsed = spec.parse(tf.constant([spec.serialize(draw_slate(2, 0, spec))]))
-    assert parsed["match_counts"].shape == (1, 2, 0) and parsed["neighbour_rows"].shape == (1, 2, 2)
+    assert parsed["match_counts"].shape == (1, 2, 0) and parsed["neighbour_ranks"].shape == (1, 2, 2)
 
 
 def test_a_missing_attribute_does_not_make_a_candidate_padding(tiny: Any) -> None:

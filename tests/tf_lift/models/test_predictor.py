@@ -47,7 +47,7 @@ def store(dataset: Dataset) -> Datastore:
 
 def first_batch(dataset: Dataset) -> dict[str, tf.Tensor]:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-    return next(iter(read_examples(dataset.example_pattern("test"), spec, 32)))
+    return next(iter(read_examples(dataset.example_pattern("test"), spec, dataset.row_references, 32)))
 
 
 def build(dataset: Dataset, store: Datastore, **switches: Any) -> Predictor:

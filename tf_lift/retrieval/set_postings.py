@@ -1,0 +1,193 @@
+"""The posting lists of one match set: built from a slice of the pool's rows, merged, written and read."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tf_lift.config import Retrieval
+from tf_lift.retrieval.match_sets import MatchSets, hash_values
+from tf_lift.schema import FIRST_VALUE_ID
+
+
+@dataclasses.dataclass(frozen=True)
+class SetPostings:
+    """The posting lists of some keys of one match set, in the order of (hash, values).
+
+    Attributes:
+        values: int32 [U, G] the generators' ids of each key.
+        counts: int32 [U] pool rows of each key.
+        positives: int32 [U] how many of them have label 1.
+        lengths: int32 [U] how many of them are listed: all in rolling mode, the newest that any target can need in static mode.
+        ranks: int32 [sum of lengths] each key's listed rows as ranks in the pool's order, ascending.
+        positive: bool of the same length, their labels.
+        users: int32 of the same length, their users, if the own user is excluded; else empty.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    positives: np.ndarray
+    lengths: np.ndarray
+    ranks: np.ndarray
+    positive: np.ndarray
+    users: np.ndarray
+
+    def select(self, keys: np.ndarray) -> "SetPostings":
+        """The lists of some keys: bool [U]."""
+        rows = np.repeat(keys, self.lengths)
+        return SetPostings(
+            self.values[keys],
+            self.counts[keys],
+            self.positives[keys],
+            self.lengths[keys],
+            self.ranks[rows],
+            self.positive[rows],
+            self.users[rows] if len(self.users) else self.users,
+        )
+
+    def num_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, field.name).nbytes for field in dataclasses.fields(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class NewestRule:
+    """Which rows of a key can be among the newest K that a target is given, in static mode.
+
+    Without exclusion the newest K. With it: a row with K newer ones of its own user is never among the newest K of others, and of
+    what remains the newest 2K hold K of any user's others. Both counts only grow with more rows, so that rows dropped
+    from a slice of the pool are not needed in the whole: slices may be cut before they are merged.
+
+    Attributes:
+        num_neighbours: K.
+        exclude_own_user: whether a target's neighbours are other users' rows.
+    """
+
+    num_neighbours: int
+    exclude_own_user: bool
+
+    def needed(self, keys: np.ndarray, users: np.ndarray) -> np.ndarray:
+        """bool [n], which rows to keep.
+
+        Args:
+            keys: integers [n] ascending, which key each row has; the rows of a key are oldest first.
+            users: int32 [n] their users, if the own user is excluded.
+        """
+        if not self.exclude_own_user:
+            return _newest(keys, self.num_neighbours)
+        by_user = np.lexsort((np.arange(len(keys)), users, keys))
+        pairs = np.cumsum(np.r_[False, (np.diff(keys[by_user]) != 0) | (np.diff(users[by_user]) != 0)])
+        kept = np.zeros(len(keys), bool)
+        kept[by_user] = _newest(pairs, self.num_neighbours)
+        kept[np.flatnonzero(kept)] = _newest(keys[kept], 2 * self.num_neighbours)
+        return kept
+
+
+def newest_rule(match_sets: MatchSets, rolling: bool, retrieval: Retrieval) -> NewestRule | None:
+    """The rule of a configuration; None where a target may need any row: in rolling mode, and where some sets have no lists."""
+    if rolling or not match_sets.is_complete:
+        return None
+    return NewestRule(retrieval.num_neighbours, retrieval.exclude_own_user)
+
+
+def build_set_postings(
+    values: np.ndarray, ranks: np.ndarray, positive: np.ndarray, users: np.ndarray, rule: NewestRule | None
+) -> SetPostings:
+    """Groups pool rows by key.
+
+    Args:
+        values: int32 [n, G] the generators' ids; a row with padding or an unknown value is in no list.
+        ranks: int32 [n] ascending.
+        positive: bool [n] labels.
+        users: int32 [n] users if the own user is excluded, else empty.
+        rule: which rows to keep; None: all.
+    """
+    usable = (values >= FIRST_VALUE_ID).all(axis=1)
+    if not usable.all():
+        values, ranks, positive = values[usable], ranks[usable], positive[usable]
+        users = users[usable] if len(users) else users
+    order = _sort_keys(values)
+    values = values[order]
+    first = np.flatnonzero(_is_first(values))
+    counts = np.diff(np.append(first, len(order))).astype(np.int32)
+    labels = positive[order]
+    positives = np.add.reduceat(labels, first, dtype=np.int32) if len(first) else counts
+    users = users[order] if len(users) else users
+    return _cut(SetPostings(values[first], counts, positives, counts, ranks[order], labels, users), rule)
+
+
+def merge_set_postings(parts: Sequence[SetPostings], rule: NewestRule | None) -> SetPostings:
+    """Merges the lists of consecutive slices of the pool, oldest slice first."""
+    joined = (
+        np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(SetPostings)
+    )
+    lists = SetPostings(*joined)
+    order = _sort_keys(lists.values)
+    values = lists.values[order]
+    first = np.flatnonzero(_is_first(values))
+    lengths = lists.lengths[order].astype(np.int64)
+    starts = (np.cumsum(lists.lengths, dtype=np.int64) - lists.lengths)[order]
+    # The place of every row: where its part's list starts, plus its number there.
+    rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
+    counts, positives, lengths = (
+        np.add.reduceat(array, first).astype(np.int32) if len(first) else array.astype(np.int32)
+        for array in (lists.counts[order], lists.positives[order], lengths)
+    )
+    users = lists.users[rows] if len(lists.users) else lists.users
+    return _cut(
+        SetPostings(values[first], counts, positives, lengths, lists.ranks[rows], lists.positive[rows], users), rule
+    )
+
+
+def _cut(lists: SetPostings, rule: NewestRule | None) -> SetPostings:
+    """Drops the rows that the rule does not keep."""
+    if rule is None:
+        return lists
+    keys = np.repeat(np.arange(len(lists.lengths)), lists.lengths)
+    kept = rule.needed(keys, lists.users)
+    return dataclasses.replace(
+        lists,
+        lengths=np.bincount(keys[kept], minlength=len(lists.lengths)).astype(np.int32),
+        ranks=lists.ranks[kept],
+        positive=lists.positive[kept],
+        users=lists.users[kept] if len(lists.users) else lists.users,
+    )
+
+
+def _is_first(values: np.ndarray) -> np.ndarray:
+    """bool [n], True where sorted keys change."""
+    is_first = np.ones(len(values), bool)
+    is_first[1:] = (values[1:] != values[:-1]).any(axis=1)
+    return is_first
+
+
+def _sort_keys(values: np.ndarray) -> np.ndarray:
+    """int64 [n], the stable order of keys by (hash, values)."""
+    hashes = hash_values(values)
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    same = hashes[1:] == hashes[:-1]
+    if (same & (values[order[1:]] != values[order[:-1]]).any(axis=1)).any():  # two keys of one hash: once in 2^64 pairs
+        return np.lexsort((*values.T[::-1], hash_values(values)))
+    return order
+
+
+def _newest(groups: np.ndarray, count: int) -> np.ndarray:
+    """bool [n], the last `count` rows of each group; groups ascend."""
+    ends = np.searchsorted(groups, groups, side="right")
+    return ends - np.arange(len(groups)) <= count
+
+
+def write_set_postings(postings: SetPostings, path: Path) -> None:
+    """Writes lists as one `.npz` file."""
+    arrays = {field.name: getattr(postings, field.name) for field in dataclasses.fields(SetPostings)}
+    np.savez(path, **(arrays | {"positive": np.packbits(postings.positive)}))
+
+
+def read_set_postings(path: Path) -> SetPostings:
+    """Reads what `write_set_postings` wrote."""
+    with np.load(path) as file:
+        arrays = {field.name: file[field.name] for field in dataclasses.fields(SetPostings)}
+    positive = np.unpackbits(arrays["positive"], count=len(arrays["ranks"])).astype(bool)
+    return SetPostings(**(arrays | {"positive": positive}))
