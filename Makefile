@@ -10,7 +10,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[benchmark,demo,test]"
 	touch $@
 
 # Raw purchases to a served, explained ranking. FULL=1: the whole year of all households.

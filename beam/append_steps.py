@@ -18,6 +18,7 @@ from tf_lift.schema import FIRST_VALUE_ID, Entity
 from tf_lift.vocabulary import read_vocabulary
 
 from .build_examples import example_key
+from .example_block import ExampleBlock, build_example_block
 from .interaction_batch import EncodedBatch, FirstSeen, InteractionBatch
 from .parse_rows import Rejected
 from .parse_steps import JoinedTable
@@ -207,7 +208,7 @@ def list_example_files(_: None, inputs: PipelineInputs) -> Iterator[str]:
 
 def read_examples(
     name: str, inputs: PipelineInputs, kept: tuple[np.ndarray, np.ndarray]
-) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
+) -> Iterator[tuple[tuple[int, int], ExampleBlock]]:
     """The previous examples whose targets still are targets, as `example_steps.build_slates` gives them.
 
     Args:
@@ -231,5 +232,6 @@ def read_examples(
         serialized = batch.numpy()
         for split, file in np.unique(np.stack([splits[found], files[found]], axis=1), axis=0).tolist():
             chosen = np.flatnonzero(found & (splits == split) & (files == file))
-            parts = keys[chosen], [serialized[index] for index in chosen], int(num_candidates[chosen].sum())
-            yield (int(split), int(file)), parts
+            examples = [serialized[index] for index in chosen]
+            block = build_example_block(keys[chosen], examples, int(num_candidates[chosen].sum()))
+            yield (int(split), int(file)), block

@@ -10,6 +10,7 @@ from tf_lift.data.windows import write_windows as write_window_file
 from tf_lift.retrieval.posting_lists import Neighbours
 
 from . import build_examples
+from .example_block import ExampleBlock, build_example_block
 from .opened_dataset import open_builder, open_log
 from .pipeline_inputs import PipelineInputs, write_fact_file
 
@@ -60,8 +61,8 @@ def _find_targets(inputs: PipelineInputs, boundaries: Boundaries) -> tuple[build
 
 def build_slates(
     batch: tuple[np.ndarray, np.ndarray], inputs: PipelineInputs, boundaries: Boundaries
-) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
-    """The serialized examples of a batch of targets, by split and file, with their places in it and number of candidates."""
+) -> Iterator[tuple[tuple[int, int], ExampleBlock]]:
+    """The serialized examples of a batch of targets, by split and file."""
     builder = open_builder(inputs, boundaries)
     candidates = builder.find_candidates(batch[0])
     yield from serialize_slates(batch, builder, candidates, builder.look_up(candidates), inputs)
@@ -73,7 +74,7 @@ def serialize_slates(
     candidates: build_examples.Candidates,
     found: Neighbours,
     inputs: PipelineInputs,
-) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
+) -> Iterator[tuple[tuple[int, int], ExampleBlock]]:
     """As `build_slates`, once the neighbours are found."""
     rows, splits = batch
     serialized: list[bytes] = []
@@ -84,21 +85,24 @@ def serialize_slates(
     files, keys = build_examples.example_key(ranks, inputs.config)
     for split, file in np.unique(np.stack([splits, files], axis=1), axis=0).tolist():
         chosen = np.flatnonzero((splits == split) & (files == file))
-        yield (split, file), (keys[chosen], [serialized[index] for index in chosen], int(num_candidates[chosen].sum()))
+        examples = [serialized[index] for index in chosen]
+        yield (split, file), build_example_block(keys[chosen], examples, int(num_candidates[chosen].sum()))
     inputs.report_progress(f"targets-{int(rows[0])}", len(rows))
 
 
 def write_examples(
-    file_and_parts: tuple[tuple[int, int], Iterable[tuple[np.ndarray, list[bytes], int]]], inputs: PipelineInputs
+    file_and_blocks: tuple[tuple[int, int], Iterable[ExampleBlock]], inputs: PipelineInputs
 ) -> dict[str, int]:
     """Writes one TFRecord file of examples, in the order of their keys."""
-    (split, file), parts = file_and_parts
-    parts = list(parts)
-    keys = np.concatenate([part[0] for part in parts])
-    examples = [example for part in parts for example in part[1]]
+    (split, file), blocks = file_and_blocks[0], list(file_and_blocks[1])
+    keys = np.concatenate([block.keys for block in blocks])
+    examples = [example for block in blocks for example in block.examples()]
     name = SPLITS[split - 1]
     path_name = f"examples/{name}-{file:05d}-of-{inputs.config.pipeline.example_shards:05d}.tfrecord"
     with inputs.folder.writing(path_name) as path, tf.io.TFRecordWriter(str(path)) as writer:
         for index in np.argsort(keys):
             writer.write(examples[index])
-    return {f"{name}_examples": len(examples), f"{name}_candidates": sum(part[2] for part in parts)}
+    return {
+        f"{name}_examples": len(examples),
+        f"{name}_candidates": sum(block.num_candidates for block in blocks),
+    }

@@ -10,6 +10,7 @@ from tf_lift.data.dataset_info import Boundaries
 from tf_lift.retrieval.set_postings import merge_set_postings
 
 from .build_examples import Candidates, ExampleBuilder
+from .example_block import ExampleBlock
 from .example_steps import serialize_slates
 from .grouped_join import KeyAnswers, KeyQueries, answer_queries, build_queries, merge_answers
 from .opened_dataset import open_builder
@@ -62,7 +63,7 @@ def answer_part(
 
 def build_joined_slates(
     batch_and_groups: tuple[int, Mapping[str, Iterable[Any]]], inputs: PipelineInputs, boundaries: Boundaries
-) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, list[bytes], int]]]:
+) -> Iterator[tuple[tuple[int, int], ExampleBlock]]:
     """The serialized examples of a batch from the answers to all that it asked."""
     groups = batch_and_groups[1]
     (batch,) = groups["batch"]

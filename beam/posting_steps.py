@@ -1,6 +1,7 @@
 """Steps from the finished log to posting lists, grouped by key: rows are cut into slices of the pool's order, and keys into parts."""
 
 import collections
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -32,8 +33,13 @@ _num_keys = Metrics.counter("retrieval", "keys")
 _num_hot_keys = Metrics.counter("retrieval", "hot_keys")
 
 
-def list_slices(_: None, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]) -> Iterator[int]:
-    """Writes the pool's order and numbers its slices, once the log stands (`log`, which is only waited for)."""
+SliceOfSet = tuple[int, int]  # a slice of the pool's order and a match set
+
+
+def list_slices(
+    _: None, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]
+) -> Iterator[SliceOfSet]:
+    """Writes the pool's order and numbers its slices for every set, once the log stands (`log`, which is only waited for)."""
     del log
     dataset = open_log(inputs, boundaries)
     rows = _pool_rows(dataset)
@@ -41,7 +47,8 @@ def list_slices(_: None, inputs: PipelineInputs, boundaries: Boundaries, log: Ma
         raise ValueError("The retrieval pool must hold interactions. Received: none before split.train_from.")
     with inputs.folder.writing(RANK_TO_ROW) as path:
         np.save(path, rows.astype(np.int32))
-    yield from range(inputs.first_new_slice, -(-len(rows) // inputs.config.pipeline.pool_slice_rows))
+    slices = range(inputs.first_new_slice, -(-len(rows) // inputs.config.pipeline.pool_slice_rows))
+    yield from itertools.product(slices, range(len(dataset.info.match_sets)))
 
 
 def hot_threshold(inputs: PipelineInputs, num_rows: int) -> int:
@@ -53,16 +60,16 @@ def hot_threshold(inputs: PipelineInputs, num_rows: int) -> int:
 
 
 def find_hot_keys(
-    slice_index: int, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]
+    slice_of_set: SliceOfSet, inputs: PipelineInputs, boundaries: Boundaries, log: Mapping[str, int]
 ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """The keys of each set that may be hot by their rows in one slice: values int32 [n, G] and counts int32 [n]."""
+    """The keys of a set that may be hot by their rows in one slice: values int32 [n, G] and counts int32 [n]."""
     config = inputs.config
     if config.split.mode != "rolling" or log["rows"] < config.pipeline.hot_key_rows:
         return
-    for set_index, postings in _build_slice(slice_index, inputs, boundaries, NewestRule(1, False)):
-        many = postings.counts >= hot_threshold(inputs, log["rows"])
-        if many.any():
-            yield set_index, (postings.values[many], postings.counts[many])
+    postings = _build_slice(slice_of_set, inputs, boundaries, NewestRule(1, False))
+    many = postings.counts >= hot_threshold(inputs, log["rows"])
+    if many.any():
+        yield slice_of_set[1], (postings.values[many], postings.counts[many])
 
 
 def join_hot_keys(
@@ -80,17 +87,17 @@ def join_hot_keys(
 
 
 def build_postings(
-    slice_index: int, inputs: PipelineInputs, boundaries: Boundaries, hot_keys: HotKeys
+    slice_of_set: SliceOfSet, inputs: PipelineInputs, boundaries: Boundaries, hot_keys: HotKeys
 ) -> Iterator[Keyed]:
-    """The posting lists of one slice by part of the keys, with the slice's number. In static mode they hold each key's newest rows."""
-    rule = newest_rule(
-        open_log(inputs, boundaries).info.match_sets, inputs.config.split.mode == "rolling", inputs.config.retrieval
-    )
-    for set_index, postings in _build_slice(slice_index, inputs, boundaries, rule):
-        for key, chosen in route_keys(set_index, postings.values, inputs, hot_keys, slice_index):
-            piece = postings.select(chosen)
-            _shuffled_bytes.inc(piece.num_bytes())
-            yield key, (slice_index, piece)
+    """The posting lists of a set over one slice by part of the keys, with the slice's number. In static mode: each key's newest rows."""
+    slice_index, set_index = slice_of_set
+    match_sets, config = open_log(inputs, boundaries).info.match_sets, inputs.config
+    rule = newest_rule(match_sets, config.split.mode == "rolling", config.retrieval)
+    postings = _build_slice(slice_of_set, inputs, boundaries, rule)
+    for key, chosen in route_keys(set_index, postings.values, inputs, hot_keys, slice_index):
+        piece = postings.select(chosen)
+        _shuffled_bytes.inc(piece.num_bytes())
+        yield key, (slice_index, piece)
 
 
 def route_keys(
@@ -176,17 +183,20 @@ def carry_hot_key(key_and_summaries: Keyed, inputs: PipelineInputs) -> Iterator[
 
 
 def _build_slice(
-    slice_index: int, inputs: PipelineInputs, boundaries: Boundaries, rule: NewestRule | None
-) -> Iterator[tuple[int, SetPostings]]:
-    """The posting lists of every match set over one slice."""
+    slice_of_set: SliceOfSet, inputs: PipelineInputs, boundaries: Boundaries, rule: NewestRule | None
+) -> SetPostings:
+    """The posting lists of a match set over one slice."""
+    slice_index, set_index = slice_of_set
     dataset, size = open_log(inputs, boundaries), inputs.config.pipeline.pool_slice_rows
     rows = np.asarray(read_rank_to_row(inputs)[slice_index * size : (slice_index + 1) * size])
     ranks = np.arange(len(rows), dtype=np.int32) + np.int32(slice_index * size)
-    fields, positive = dataset.log.fields[rows], dataset.positive[rows]
-    users = fields[:, inputs.config.schema.user_index]
-    users = users if inputs.config.retrieval.exclude_own_user else np.zeros(0, np.int32)
-    for set_index, generators in enumerate(dataset.info.match_sets.generators):
-        yield set_index, build_set_postings(fields[:, list(generators)], ranks, positive, users, rule)
+    users = np.zeros(0, np.int32)
+    if inputs.config.retrieval.exclude_own_user:
+        users = dataset.log.fields[rows, inputs.config.schema.user_index]
+    values = np.stack(
+        [dataset.log.fields[rows, field] for field in dataset.info.match_sets.generators[set_index]], axis=1
+    )
+    return build_set_postings(values, ranks, dataset.positive[rows], users, rule)
 
 
 def read_rank_to_row(inputs: PipelineInputs) -> np.ndarray:

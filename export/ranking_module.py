@@ -39,9 +39,10 @@ class RankingModule(tf.Module):
         self._variables = [store.fields, store.behaviours, store.times, store.user_indices, store.window_first]
         self._variables += [store.window_length, store.states]
         log, lists, schema = dataset.log, dataset.posting_lists, self._schema
-        rank_to_user = log.fields[lists.rank_to_row, schema.user_index]
-        self._posting_lists = PostingListGraph(lists, self._config.retrieval, rank_to_user)
-        self._statistic_sets = list(dataset.info.statistic_sets)
+        shared = (*schema.indices("user"), *schema.indices("context"))
+        self.posting_lists = PostingListGraph(
+            lists, self._config.retrieval, shared, dataset.info.statistic_sets, schema.user_index
+        )
         self._user_starts = constant_variable(log.user_starts, "user_starts")
         self._time_order = constant_variable(log.time_order, "time_order")
         self._row_references = RowReferences(self._time_order, self._user_starts)
@@ -124,26 +125,23 @@ class RankingModule(tf.Module):
         item_ids = self._tables[schema.names[schema.item_index]].lookup(candidates)
         raw = self._gather_fields(user_ids, item_ids, context)
         flat_times = tf.repeat(time, num_candidates)
-        fields = self._known_as_of(tf.reshape(raw, [-1, len(schema)]), flat_times)
-        found = self._posting_lists.nearest(fields, flat_times, fields[:, schema.user_index])
-        num_future = self._num_visible_future(found.rows, flat_times)
-
-        def grid(values: tf.Tensor) -> tf.Tensor:
-            return tf.reshape(values, [batch, num_candidates, values.shape[-1]])
-
-        statistics = tf.constant(self._statistic_sets, tf.int32)
+        known = self._known_as_of(tf.reshape(raw, [-1, len(schema)]), flat_times)
+        fields = tf.reshape(known, [batch, num_candidates, len(schema)])
+        found = self.posting_lists.nearest(fields, time, tf.reduce_max(fields[..., schema.user_index], axis=1))
+        k = self._config.retrieval.num_neighbours
+        num_future = self._num_visible_future(tf.reshape(found.rows, [-1, k]), flat_times)
         return {
             "time": time,
             "row": tf.fill([batch], tf.constant(-1, tf.int64)),
             "history_position": self._positions_at(user_ids, time),
-            "fields": grid(fields),
+            "fields": fields,
             "label": tf.zeros([batch, num_candidates]),
             "mask": item_ids != PADDING_ID,
-            "neighbour_rows": grid(found.rows),
-            "neighbour_scores": grid(found.scores),
-            "neighbour_num_future": grid(num_future),
-            "match_counts": grid(tf.gather(found.counts, statistics, axis=1)),
-            "match_positives": grid(tf.gather(found.positives, statistics, axis=1)),
+            "neighbour_rows": found.rows,
+            "neighbour_scores": found.scores,
+            "neighbour_num_future": tf.reshape(num_future, [batch, num_candidates, k]),
+            "match_counts": found.counts,
+            "match_positives": found.positives,
         }
 
     def _gather_fields(self, user_ids: tf.Tensor, item_ids: tf.Tensor, context: dict[str, tf.Tensor]) -> tf.Tensor:

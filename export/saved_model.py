@@ -64,8 +64,14 @@ def run(workspace: Workspace, force: bool = False) -> Path:
     folder = workspace.models_dir / str(version)
     os.rename(aside, folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    per_row = size / len(dataset.log)
-    logger.info("export: wrote %s, %.1f MB, %.0f bytes a row of the log", folder, size / 1e6, per_row)
+    per_row, per_pool_row = size / len(dataset.log), size / max(1, len(dataset.posting_lists.rank_to_row))
+    logger.info(
+        "export: wrote %s, %.1f MB, %.0f bytes a row of the log, %.0f a row of the pool",
+        folder,
+        size / 1e6,
+        per_row,
+        per_pool_row,
+    )
     return folder
 
 
@@ -75,6 +81,8 @@ def save(workspace: Workspace, dataset: Dataset, spec: ExampleSpec, datastore: D
     with tempfile.TemporaryDirectory() as asset_dir:
         module = RankingModule(dataset, predictor, spec, Path(asset_dir))
         tf.saved_model.save(module, str(folder), signatures=build_signatures(module))
+    size, num_rows = module.posting_lists.num_bytes(), len(dataset.posting_lists.rank_to_row)
+    logger.info("export: retrieval tables, %.1f MB, %.0f bytes a row of the pool", size / 1e6, size / max(1, num_rows))
 
 
 def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:

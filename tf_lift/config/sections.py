@@ -257,7 +257,7 @@ class Pipeline:
     grouped by key, and no worker holds them all. `auto`: `broadcast` if the lists are expected to take at most `broadcast_gib`."""
     broadcast_gib: float = 4.0
     """`auto`: GiB of posting lists that a worker may hold."""
-    pool_slice_rows: int = 262_144
+    pool_slice_rows: int = 1_048_576
     """Rows of a slice of the pool's order: what is grouped by key at once before the shuffle."""
     key_parts: int = 4
     """Parts of each match set's keys, a power of two: posting lists of one part are merged by one worker."""

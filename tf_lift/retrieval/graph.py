@@ -73,6 +73,10 @@ class PostingListGraph(tf.Module):
         self._rank_to_row = constant_variable(np.append(lists.rank_to_row, np.int32(NO_ROW)), "rank_to_row")
         self._rank_to_time = constant_variable(lists.rank_to_time, "rank_to_time") if lists.rolling else None
 
+    def num_bytes(self) -> int:
+        """Bytes of the variables."""
+        return sum(variable.dtype.size * variable.shape.num_elements() for variable in self.variables)
+
     @tf.autograph.experimental.do_not_convert
     def nearest(self, fields: tf.Tensor, times: tf.Tensor, own_users: tf.Tensor) -> GraphNeighbours:
         """The exact top K of eq. 12, as `PostingLists.nearest`.

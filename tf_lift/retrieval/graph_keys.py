@@ -188,7 +188,7 @@ class KeyPlan:
         self, slates: tf.Tensor, num_slates: tf.Tensor, by_column: list[tf.Tensor]
     ) -> dict[tuple[int, ...], _Group]:
         """The different values of each group's columns, and of what its columns begin with."""
-        groups = {(): _Group(slates, tf.range(num_slates), {})}
+        groups: dict[tuple[int, ...], _Group] = {(): _Group(slates, tf.range(num_slates), {})}
 
         def find(columns: tuple[int, ...]) -> _Group:
             if columns not in groups:
@@ -233,7 +233,7 @@ class KeyPlan:
             values.append(self._generator_values(piece, group, by_slate))
             position += num_sets
         joined = (tf.concat(parts, axis=0) for parts in (sets, elements, places, first_keys))
-        return tf.concat(values, axis=1), *joined, num_counted  # type: ignore[return-value]
+        return tf.concat(values, axis=1), *joined, num_counted
 
     def _generator_values(self, piece: _Piece, group: _Group, by_slate: list[tf.Tensor]) -> tf.Tensor:
         """uint64 [G, sets * U] the generators' values of a piece's keys."""

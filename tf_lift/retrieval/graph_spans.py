@@ -46,6 +46,10 @@ class SpanTables(tf.Module):
         slots = np.concatenate([np.arange(lists.slot_starts[index], slot_stops[index]) for index in order])
         place_type = np.int32 if len(lists.ranks) <= _MAX_INT32_PLACE else np.int64
         starts = lists.starts[slots] + np.repeat(lists.rank_starts[order], sizes)
+        if len(slots) >= np.iinfo(np.int32).max:
+            raise ValueError(
+                f"A SavedModel's posting lists may have 2^31 - 2 keys. Received: {len(slots)}. Set `query = false` on some fields."
+            )
         self._tags = constant_variable(np.append(np.uint8(0), lists.tags[slots]), "tags")
         self._starts = constant_variable(np.append(0, starts).astype(place_type), "starts")
         directories = [

@@ -10,6 +10,8 @@ from tf_lift.retrieval.bm25 import SCORE_UNITS
 from tf_lift.retrieval.match_sets import HASH_MULTIPLIER, HASH_SHIFT
 from tf_lift.schema import FIRST_VALUE_ID
 
+# Without reference counts, which numba would keep for every array of `Tables` at every step: 2.5 times as fast. What a function
+# needs beyond scalars is therefore given to it.
 _compile = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", _nrt=False)
 _inline = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", _nrt=False, forceinline=True)
 _MULTIPLIER, _SHIFT = np.uint64(HASH_MULTIPLIER), np.uint64(HASH_SHIFT)
@@ -23,11 +25,15 @@ class Tables(NamedTuple):
     rolling: bool
     lucene: bool
     score_fields: np.ndarray  # bool [S, Q]: the fields of each set
+    base_sets: np.ndarray  # int32 [S]: a set of which each is a superset, -1 if there is none; it comes before it
+    added_columns: np.ndarray  # int32 [S, Q]: the columns that each set has beyond that
+    num_added: np.ndarray  # int32 [S]
     generators: np.ndarray  # int32 [S, G]: columns of each set's generators
     num_generators: np.ndarray  # int32 [S]
     single_sets: np.ndarray  # int32 [Q]: the smallest set of each column
     value_slots: np.ndarray
     value_starts: np.ndarray
+    value_idf: np.ndarray  # int64: static mode: `bm25.idf_units` of each value, in the places of `value_slots`
     directory: np.ndarray
     directory_starts: np.ndarray
     directory_bits: np.ndarray
@@ -40,6 +46,7 @@ class Tables(NamedTuple):
     rank_starts: np.ndarray
     positive_words: np.ndarray
     positives_before: np.ndarray
+    rank_to_row: np.ndarray
     rank_to_fields: np.ndarray
     rank_to_user: np.ndarray
 
@@ -60,29 +67,44 @@ class Memo(NamedTuple):
     stops: np.ndarray  # int64 [S]: where its visible rows end in `ranks`
 
 
-def build_memo(num_sets: int) -> Memo:
-    """An empty memo."""
-    return Memo(np.full(num_sets, -1, np.int64), np.zeros(num_sets, np.int64), np.zeros(num_sets, np.int64))
+class Scratch(NamedTuple):
+    """Room for one target's work."""
+
+    memo: Memo
+    idf: np.ndarray  # int64 [Q]
+    set_scores: np.ndarray  # int64 [S]
+    top_ranks: np.ndarray  # int64 [K]
+    top_scores: np.ndarray  # int64 [K]
+
+
+def build_scratch(num_sets: int, num_columns: int, k: int) -> Scratch:
+    """Room for lookups one after the other, the memo empty."""
+    memo = Memo(np.full(num_sets, -1, np.int64), np.zeros(num_sets, np.int64), np.zeros(num_sets, np.int64))
+    return Scratch(memo, *(np.zeros(size, np.int64) for size in (num_columns, num_sets, k, k)))
 
 
 @_compile
 def count_matches(  # type: ignore[no-untyped-def]
-    tables: Any, targets: Any, memo: Any, statistics: np.ndarray, counts: np.ndarray, positives: np.ndarray
+    tables: Any, targets: Any, scratch: Any, order: Any, statistics: Any, counts: Any, positives: Any
 ):
-    """Fills `counts` and `positives` int32 [n, len(statistics)] with the visible rows of each target's key in some sets."""
+    """Fills `counts` and `positives` int32 [n, len(statistics)] with the visible rows of each target's key in some sets.
+
+    `order` int64 [n] is where the answers of each target belong.
+    """
+    memo = scratch.memo
     for target in range(len(targets.visible)):
         for place in range(len(statistics)):
             set_index = statistics[place]
             _look_up(tables, targets, memo, set_index, target)
-            counts[target, place] = _count(tables, memo, set_index)
-            positives[target, place] = _count_positives(tables, memo, set_index)
+            counts[order[target], place] = _count(tables, memo, set_index)
+            positives[order[target], place] = _count_positives(tables, memo, set_index)
 
 
 @_compile
 def find_nearest(  # type: ignore[no-untyped-def]
-    tables: Any, targets: Any, scratch: Any, is_complete: bool, depth: int, ranks: np.ndarray, scores: np.ndarray
+    tables: Any, targets: Any, scratch: Any, order: Any, is_complete: bool, depth: int, rows: Any, scores: Any
 ):
-    """Fills `ranks` and `scores` int64 [n, K] with each target's exact top K, -1 where fewer rows match.
+    """Fills `rows` int32 and `scores` float32 [n, K] with each target's exact top K, and leaves them where fewer rows match.
 
     Sets are read in the order of their score. A row is met first under the set of exactly its matching fields, or else K
     newer rows of that set outrank it; so the top K stand once the next set's score is below the last of them.
@@ -91,27 +113,26 @@ def find_nearest(  # type: ignore[no-untyped-def]
     `depth` fields of highest idf that it matches, and T the closure of R, which has a list. The fields that the row matches beyond
     T have at most the least idf of T's generators; the sum of these is an upper bound of the row's score. Every T whose bound
     reaches the last of the top K is read to its end, and its rows are scored by comparing their fields.
+
+    `order` int64 [n] is where the answers of each target belong.
     """
-    memo, idf, set_scores = scratch
-    num_sets = len(set_scores)
+    memo, idf, set_scores, top_ranks, top_scores = scratch
     for target in range(len(targets.visible)):
         _find_idf(tables, targets, memo, target, idf)
-        for set_index in range(num_sets):
-            set_scores[set_index] = _score_set(tables, idf, set_index)
-        top_ranks, top_scores = ranks[target], scores[target]
+        _score_sets(tables, idf, set_scores)
         size = 0
         while True:
-            set_index = _pop_best(set_scores)
-            if set_index < 0:
-                break
-            score = _score_set(tables, idf, set_index)
-            if size == len(top_ranks) and score < top_scores[size - 1]:
+            set_index, score = _pop_best(set_scores)
+            if set_index < 0 or (size == len(top_ranks) and score < top_scores[size - 1]):
                 break
             _look_up(tables, targets, memo, set_index, target)
             known_score = score if is_complete else np.int64(-1)
             size = _take_newest(tables, targets, memo, set_index, target, idf, known_score, top_ranks, top_scores, size)
         if not is_complete:
-            _scan_supersets(tables, targets, memo, target, idf, set_scores, depth, top_ranks, top_scores, size)
+            size = _scan_supersets(tables, targets, memo, target, idf, set_scores, depth, top_ranks, top_scores, size)
+        for place in range(size):
+            rows[order[target], place] = tables.rank_to_row[top_ranks[place]]
+            scores[order[target], place] = top_scores[place] / SCORE_UNITS
 
 
 @_inline
@@ -225,37 +246,42 @@ def _find_idf(tables, targets, memo, target, idf):  # type: ignore[no-untyped-de
     num_rows = targets.visible[target]
     for column in range(len(idf)):
         set_index = tables.single_sets[column]
+        if not tables.rolling:
+            value, start = targets.fields[target, column], tables.value_starts[set_index]
+            known = value >= FIRST_VALUE_ID and value < tables.value_starts[set_index + 1] - start
+            idf[column] = tables.value_idf[start + value] if known else -1
+            continue
         _look_up(tables, targets, memo, set_index, target)
         matches = _count(tables, memo, set_index)
         idf[column] = -1
         if matches > 0:
             odds = (num_rows - matches + 0.5) / (matches + 0.5)
-            value = math.log(1.0 + odds) if tables.lucene else math.log(odds)
-            idf[column] = np.int64(np.rint(max(value, 0.0) * SCORE_UNITS))
+            term = math.log(1.0 + odds) if tables.lucene else math.log(odds)
+            idf[column] = np.int64(np.rint(max(term, 0.0) * SCORE_UNITS))
 
 
 @_inline
-def _score_set(tables, idf, set_index):  # type: ignore[no-untyped-def]
-    """The score of a row that matches exactly a set; -1 where none can, as some value of the target has no row."""
-    score = np.int64(0)
-    for column in range(len(idf)):
-        if tables.score_fields[set_index, column]:
-            if idf[column] < 0:
-                return np.int64(-1)
-            score += idf[column]
-    return score
+def _score_sets(tables, idf, set_scores):  # type: ignore[no-untyped-def]
+    """Fills the scores of rows that match exactly each set; -1 where none can, as some value of the target has no row."""
+    for set_index in range(len(set_scores)):
+        base = tables.base_sets[set_index]
+        score = set_scores[base] if base >= 0 else np.int64(0)
+        for place in range(tables.num_added[set_index]):
+            term = idf[tables.added_columns[set_index, place]]
+            score = score + term if score >= 0 and term >= 0 else np.int64(-1)
+        set_scores[set_index] = score
 
 
 @_inline
 def _pop_best(set_scores):  # type: ignore[no-untyped-def]
-    """The set of the highest score, which is then taken out; -1 if none is left."""
-    best = np.int64(-1)
+    """The set of the highest score, which is then taken out, and the score; -1 and -1 if none is left."""
+    best, best_score = np.int64(-1), np.int64(-1)
     for set_index in range(len(set_scores)):
-        if set_scores[set_index] >= 0 and (best < 0 or set_scores[set_index] > set_scores[best]):
-            best = np.int64(set_index)
+        if set_scores[set_index] > best_score:
+            best, best_score = np.int64(set_index), set_scores[set_index]
     if best >= 0:
         set_scores[best] = -1
-    return best
+    return best, best_score
 
 
 @_inline
@@ -320,12 +346,9 @@ def _scan_supersets(tables, targets, memo, target, idf, bounds, depth, top_ranks
     for set_index in range(len(bounds)):
         bounds[set_index] = _bound_supersets(tables, idf, depth, set_index)
     while True:
-        set_index = _pop_best(bounds)
-        if set_index < 0:
-            return
-        bound = _bound_supersets(tables, idf, depth, set_index)
-        if size == len(top_ranks) and bound < top_scores[size - 1]:
-            return
+        set_index, bound = _pop_best(bounds)
+        if set_index < 0 or (size == len(top_ranks) and bound < top_scores[size - 1]):
+            return size
         _look_up(tables, targets, memo, set_index, target)
         slot = memo.slots[set_index]
         if slot < 0:
@@ -343,12 +366,13 @@ def _scan_supersets(tables, targets, memo, target, idf, bounds, depth, top_ranks
 @_inline
 def _bound_supersets(tables, idf, depth, set_index):  # type: ignore[no-untyped-def]
     """The highest score of a row found under a set that matches more than the set holds; -1 if there can be none."""
-    score = _score_set(tables, idf, set_index)
-    if score < 0:
-        return score
-    num_fields, least, extra = 0, np.int64(1 << 62), np.int64(-1)
+    score, num_fields, least, extra = np.int64(0), 0, np.int64(1 << 62), np.int64(-1)
     for column in range(len(idf)):
-        num_fields += tables.score_fields[set_index, column]
+        if tables.score_fields[set_index, column]:
+            if idf[column] < 0:
+                return np.int64(-1)
+            score += idf[column]
+            num_fields += 1
     for place in range(tables.num_generators[set_index]):
         least = min(least, idf[tables.generators[set_index, place]])
     for column in range(len(idf)):

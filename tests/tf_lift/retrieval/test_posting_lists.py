@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_lift.config import Retrieval
+from tf_lift.interactions import NO_ROW
 from tf_lift.retrieval import posting_lists
 from tf_lift.retrieval.bm25 import SCORE_UNITS, idf_units, score_from_units
 from tf_lift.retrieval.match_sets import MAX_MATCH_SETS, MatchSets, find_match_sets
 from tf_lift.retrieval.posting_lists import (
-    NO_ROW,
     Neighbours,
     PoolRows,
     PostingLists,

@@ -1,6 +1,7 @@
 """The lists of one match set: whatever the cuts, slices merge to the whole, and no row that a target needs is dropped."""
 
 import dataclasses
+import pickle
 from collections import defaultdict
 
 import numpy as np
@@ -26,6 +27,7 @@ STRANGER = 1 << 20  # a user who has no rows
 HASHES = {
     "distinct": hash_values,
     "all equal": lambda values: np.zeros(len(values), np.uint64),
+    "last bits": lambda values: (values.astype(np.int64) @ [100, 1]).astype(np.uint64),
     "few": lambda values: (values.astype(np.int64).sum(axis=1) % 3).astype(np.uint64),
 }
 
@@ -166,7 +168,7 @@ def test_the_rows_of_one_busy_user_leave_room_for_others():
 
 
 @pytest.mark.parametrize("rule", [None, NewestRule(3, False), NewestRule(2, True)], ids=str)
-@pytest.mark.parametrize("name", ["all equal", "few"])
+@pytest.mark.parametrize("name", ["all equal", "last bits", "few"])
 def test_keys_of_one_hash_stay_apart(monkeypatch, name, rule):
     rows = draw_rows(0, 300, 5, 2, 4)
     expected = rows.build(rule)
@@ -192,13 +194,21 @@ def test_select_takes_the_lists_of_keys(exclude):
     assert_same(merge_set_postings([part, rest], None), postings)
     empty = postings.select(np.zeros(len(chosen), bool))
     assert_same(merge_set_postings([empty, postings, empty], NewestRule(2, exclude)), postings)
-    assert part.num_bytes() + rest.num_bytes() == postings.num_bytes() > 0 == empty.num_bytes()
+    assert empty.num_bytes() == 0 < max(part.num_bytes(), rest.num_bytes()) < postings.num_bytes()
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 7, 8, 200])
-@pytest.mark.parametrize("rule", [None, NewestRule(2, True)], ids=str)
-def test_what_is_written_is_read(tmp_path, num_rows, rule):
-    postings = draw_rows(2, num_rows, 4, 2, 3).build(rule)
+@pytest.mark.parametrize("rule", [None, NewestRule(2, False), NewestRule(2, True), NewestRule(300, True)], ids=str)
+def test_what_is_written_or_sent_is_read(tmp_path, num_rows, rule):
+    rows = draw_rows(2, num_rows, 4, 2, 3)
+    rows.users[rows.users == 3] = 2**31 - 1  # ids of all widths
+    rows.values[:, 1] *= 1 + 70_000 * (num_rows == 200)
+    postings = rows.build(rule)
+    sent = pickle.dumps(postings)
+    assert sent == pickle.dumps(postings)
+    assert_same(pickle.loads(sent), postings)
+    assert postings.num_bytes() <= sum(getattr(postings, field.name).nbytes for field in dataclasses.fields(postings))
+    assert postings.num_bytes() <= len(sent) <= postings.num_bytes() + 4096
     paths = [tmp_path / name for name in ("one.npz", "other.npz")]
     for path in paths:
         write_set_postings(postings, path)
