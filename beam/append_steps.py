@@ -33,14 +33,14 @@ def read_counts(_: None, inputs: PipelineInputs) -> dict[str, int]:
     """What was read of the previous files."""
     return {
         name: count
-        for name, count in inputs.previous.counts.items()
+        for name, count in inputs.base.counts.items()
         if name in ("read", "kept", "rejected") or name.startswith("left_out")
     }
 
 
 def read_rejected(_: None, inputs: PipelineInputs) -> Iterator[tuple[str, list[Rejected]]]:
     """The rejected rows of the previous files of the log, by file."""
-    folder = inputs.previous.folder
+    folder = inputs.base.folder
     for place, path in enumerate(path for path in inputs.log_paths if path not in inputs.new_paths):
         for name in folder.list(f"rejected/{place:05d}-*.tsv"):
             rows = []
@@ -57,12 +57,12 @@ def read_first_seen(field: int, inputs: PipelineInputs) -> tuple[int, FirstSeen]
 
 def list_log_shards(_: None, inputs: PipelineInputs) -> Iterator[str]:
     """Names of the previous log's shards."""
-    yield from inputs.previous.folder.list("interactions-*.tfrecord")
+    yield from inputs.base.folder.list("interactions-*.tfrecord")
 
 
 def read_log_shard(name: str, inputs: PipelineInputs) -> Iterator[EncodedBatch]:
     """The rows of a shard, in the order of their numbers: they stand before all new rows of their users, and keep their order."""
-    log = read_log([inputs.previous.folder.fetch(name)], len(inputs.config.schema))
+    log = read_log([inputs.base.folder.fetch(name)], len(inputs.config.schema))
     for first in range(0, len(log), inputs.config.pipeline.rows_per_batch):
         part = slice(first, min(first + inputs.config.pipeline.rows_per_batch, len(log)))
         before = np.full(part.stop - first, -1, np.int32)
@@ -78,7 +78,7 @@ def count_shard_times(batch: EncodedBatch) -> tuple[np.ndarray, np.ndarray]:
 
 def read_conflicts(_: None, inputs: PipelineInputs) -> dict[str, int]:
     """How many previous rows had attributes that were not their entity's: settled rows do not tell any more."""
-    return {"rows": 0, "synthetic": 0, "conflicts": inputs.previous.counts["conflicts"]}
+    return {"rows": 0, "synthetic": 0, "conflicts": inputs.base.counts["conflicts"]}
 
 
 def check_later(
@@ -108,14 +108,14 @@ def check_table(table: JoinedTable, inputs: PipelineInputs, index: int) -> None:
     spec, names, schema = inputs.config.source.attributes[index], inputs.columns.attributes[index], inputs.config.schema
     if spec.required and any(
         count and name.endswith(f" not in {os.path.basename(spec.paths[0])}")
-        for name, count in inputs.previous.counts.items()
+        for name, count in inputs.base.counts.items()
     ):
         raise ValueError(
             f"Appending needs that no previous interaction was left out for lack of its {spec.entity} in {spec.paths[0]}, as the table "
             "may have it now. Received: some that were. Run `python -m beam.preprocess` without --append."
         )
     key = schema.user_index if spec.entity == "user" else schema.item_index
-    previous = np.load(inputs.previous.folder.fetch(f"{spec.entity}s.npy"))
+    previous = np.load(inputs.base.folder.fetch(f"{spec.entity}s.npy"))
     entities, _ = _read_values(inputs, schema.names[key])
     vocabularies = [_read_values(inputs, name)[0] for name in names]
     columns = [schema.names.index(name) for name in names]
@@ -134,28 +134,29 @@ def check_table(table: JoinedTable, inputs: PipelineInputs, index: int) -> None:
 
 
 def _read_values(inputs: PipelineInputs, name: str) -> tuple[tuple[str, ...], np.ndarray]:
-    vocabulary = read_vocabulary(inputs.previous.folder.fetch(f"vocabulary/{name}.tsv"))
+    vocabulary = read_vocabulary(inputs.base.folder.fetch(f"vocabulary/{name}.tsv"))
     return tuple(vocabulary.values), vocabulary.first_times
 
 
 def read_conflicting_entities(entity: Entity, inputs: PipelineInputs) -> tuple[Entity, np.ndarray]:
     """Ids of the previous users or items that had several values of an attribute."""
-    return entity, np.load(inputs.previous.folder.fetch(f"{entity}s_conflicting.npy"))
+    return entity, np.load(inputs.base.folder.fetch(f"{entity}s_conflicting.npy"))
 
 
 def list_previous_parts(_: None, inputs: PipelineInputs) -> Iterator[tuple[int, int, int, int]]:
     """The parts of the previous posting lists."""
-    folder = inputs.previous.folder.fetch_matching("posting_lists/*.npz")
+    folder = inputs.base.folder.fetch_matching("posting_lists/*.npz")
     yield from (dataclasses.astuple(key) for key in list_parts(folder))
 
 
 def find_previous_hot_keys(
     key: tuple[int, int, int, int], inputs: PipelineInputs, log: Mapping[str, int]
 ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """As `posting_steps.find_hot_keys`, for the slices that are not built again."""
+    """As `posting_steps.find_hot_keys`, for the slices without new rows: that one counts the rest by the log."""
     if log["rows"] < inputs.config.pipeline.hot_key_rows:
         return
-    postings, size = read_whole_slices(key, inputs), inputs.config.pipeline.pool_slice_rows
+    size = inputs.config.pipeline.pool_slice_rows
+    postings = cut_ranks(read_previous_part(key, inputs), 0, inputs.first_new_slice * size)
     threshold = hot_threshold(inputs, log["rows"])
     many = postings.select(postings.counts >= threshold)
     if not len(many.counts):
@@ -168,8 +169,8 @@ def find_previous_hot_keys(
 
 
 def read_pieces(key: tuple[int, int, int, int], inputs: PipelineInputs, hot_keys: HotKeys) -> Iterator[Keyed]:
-    """The previous lists of a part, without the slices that are built again, and by slice for keys that are hot now."""
-    postings, size = read_whole_slices(key, inputs), inputs.config.pipeline.pool_slice_rows
+    """The previous lists of a part, by slice for keys that are hot now. They come before what is new."""
+    postings, size = read_previous_part(key, inputs), inputs.config.pipeline.pool_slice_rows
     hot = np.zeros(len(postings.values), bool)
     for values in hot_keys.get(key[0], ()):
         hot |= (postings.values == values).all(axis=1)
@@ -179,13 +180,12 @@ def read_pieces(key: tuple[int, int, int, int], inputs: PipelineInputs, hot_keys
     for slice_index in np.unique(rest.ranks // size).tolist():
         piece = cut_ranks(rest, slice_index * size, (slice_index + 1) * size)
         for route, chosen in route_keys(key[0], piece.values, inputs, hot_keys, slice_index):
-            yield route, (slice_index, piece.select(chosen))
+            yield route, (-1, piece.select(chosen))
 
 
-def read_whole_slices(key: tuple[int, int, int, int], inputs: PipelineInputs) -> SetPostings:
-    """The previous lists of a part, without the slices that are built again."""
-    postings = read_set_postings(inputs.previous.folder.fetch(PartKey(*key).name))
-    return cut_ranks(postings, 0, inputs.first_new_slice * inputs.config.pipeline.pool_slice_rows)
+def read_previous_part(key: tuple[int, int, int, int], inputs: PipelineInputs) -> SetPostings:
+    """The previous lists of a part."""
+    return read_set_postings(inputs.base.folder.fetch(PartKey(*key).name))
 
 
 def cut_ranks(postings: SetPostings, first: int, stop: int) -> SetPostings:
@@ -203,7 +203,7 @@ def cut_ranks(postings: SetPostings, first: int, stop: int) -> SetPostings:
 
 def list_example_files(_: None, inputs: PipelineInputs) -> Iterator[str]:
     """The previous examples' files."""
-    yield from inputs.previous.folder.list("examples/*.tfrecord")
+    yield from inputs.base.folder.list("examples/*.tfrecord")
 
 
 def read_examples(
@@ -216,7 +216,7 @@ def read_examples(
         inputs: the pipeline's.
         kept: time ranks and split numbers of the targets that have an example already.
     """
-    records = tf.data.TFRecordDataset(str(inputs.previous.folder.fetch(name))).batch(_EXAMPLES_AT_ONCE)
+    records = tf.data.TFRecordDataset(str(inputs.base.folder.fetch(name))).batch(_EXAMPLES_AT_ONCE)
     item = inputs.config.schema.names[inputs.config.schema.item_index]
     spec = {"rank": tf.io.FixedLenFeature([], tf.int64), f"field/{item}": tf.io.VarLenFeature(tf.int64)}
     ranks_kept, splits_kept = kept

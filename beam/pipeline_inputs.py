@@ -56,9 +56,21 @@ class PipelineInputs:
     run_token: str
 
     @property
+    def base(self) -> PreviousDataset:
+        """What is appended to, for the steps that append."""
+        if self.previous is None:
+            raise ValueError("Only a run that appends has a previous data set. Received: one that reads all files.")
+        return self.previous
+
+    @property
+    def first_new_rank(self) -> int:
+        """The first rank of the pool's order whose row is not in the previous posting lists."""
+        return self.previous.counts["rows"] if self.previous else 0
+
+    @property
     def first_new_slice(self) -> int:
-        """The first slice of the pool's order that is built from the log: all before it are in the previous posting lists."""
-        return self.previous.counts["rows"] // self.config.pipeline.pool_slice_rows if self.previous else 0
+        """The first slice of the pool's order that has new rows."""
+        return self.first_new_rank // self.config.pipeline.pool_slice_rows
 
     def report_progress(self, name: str, num_done: int) -> None:
         """Leaves a number for the progress bar, where the driver can see this machine's files."""

@@ -93,7 +93,7 @@ def build_postings(
     slice_index, set_index = slice_of_set
     match_sets, config = open_log(inputs, boundaries).info.match_sets, inputs.config
     rule = newest_rule(match_sets, config.split.mode == "rolling", config.retrieval)
-    postings = _build_slice(slice_of_set, inputs, boundaries, rule)
+    postings = _build_slice(slice_of_set, inputs, boundaries, rule, inputs.first_new_rank)
     for key, chosen in route_keys(set_index, postings.values, inputs, hot_keys, slice_index):
         piece = postings.select(chosen)
         _shuffled_bytes.inc(piece.num_bytes())
@@ -171,7 +171,12 @@ def carry_hot_key(key_and_summaries: Keyed, inputs: PipelineInputs) -> Iterator[
     (set_index, part, hot, _), summaries = key_and_summaries
     retrieval = inputs.config.retrieval
     rule = NewestRule(retrieval.num_neighbours, retrieval.exclude_own_user)
-    by_slice = dict(summaries)
+    by_slice: dict[int, SetPostings] = {}
+    for slice_index, summary in sorted(summaries, key=lambda element: int(element[1].ranks[0])):
+        before = (
+            [by_slice[slice_index]] if slice_index in by_slice else []
+        )  # what was appended to a slice comes after it
+        by_slice[slice_index] = merge_set_postings([*before, summary], rule)
     num_slices = -(-len(read_rank_to_row(inputs)) // inputs.config.pipeline.pool_slice_rows)
     state: SetPostings | None = None
     for slice_index in range(num_slices + 1):  # one more: those who ask after the last row
@@ -183,13 +188,18 @@ def carry_hot_key(key_and_summaries: Keyed, inputs: PipelineInputs) -> Iterator[
 
 
 def _build_slice(
-    slice_of_set: SliceOfSet, inputs: PipelineInputs, boundaries: Boundaries, rule: NewestRule | None
+    slice_of_set: SliceOfSet,
+    inputs: PipelineInputs,
+    boundaries: Boundaries,
+    rule: NewestRule | None,
+    first_rank: int = 0,
 ) -> SetPostings:
-    """The posting lists of a match set over one slice."""
+    """The posting lists of a match set over one slice, from a rank on."""
     slice_index, set_index = slice_of_set
     dataset, size = open_log(inputs, boundaries), inputs.config.pipeline.pool_slice_rows
-    rows = np.asarray(read_rank_to_row(inputs)[slice_index * size : (slice_index + 1) * size])
-    ranks = np.arange(len(rows), dtype=np.int32) + np.int32(slice_index * size)
+    first = max(first_rank, slice_index * size)
+    rows = np.asarray(read_rank_to_row(inputs)[first : (slice_index + 1) * size])
+    ranks = np.arange(len(rows), dtype=np.int32) + np.int32(first)
     users = np.zeros(0, np.int32)
     if inputs.config.retrieval.exclude_own_user:
         users = dataset.log.fields[rows, inputs.config.schema.user_index]

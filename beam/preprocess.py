@@ -80,29 +80,41 @@ def run(
     with workspace.writing("dataset", manifest) as folder:
         for name in _FOLDERS:
             (folder / name).mkdir()
-        token = uuid.uuid4().hex
-        inputs = PipelineInputs(
-            config,
-            find_field_columns(config),
-            log_paths,
-            new_paths,
-            tuple(tuple(expand_paths(table.paths)) for table in config.source.attributes),
-            DatasetFolder(f"{staging.rstrip('/')}/{config.name}-{token}" if staging else str(folder.resolve())),
-            _is_grouped(config, log_paths),
-            previous,
-            token,
-        )
+        inputs = _build_inputs(config, log_paths, new_paths, previous, staging, folder)
         try:
             _run_pipeline(inputs, beam_arguments)
             inputs.folder.fetch_all(folder)
         finally:
-            forget_run(token)
+            forget_run(inputs.run_token)
             inputs.folder.forget_cache()
             inputs.folder.remove()
         manifest.update(_collect_facts(folder / "facts"))
         check_counts(manifest["counts"])
     logger.info("preprocess: wrote %s", workspace.dataset_dir)
     return manifest
+
+
+def _build_inputs(
+    config: Config,
+    log_paths: tuple[str, ...],
+    new_paths: tuple[str, ...],
+    previous: PreviousDataset | None,
+    staging: str,
+    folder: Path,
+) -> PipelineInputs:
+    """What the pipeline starts from, writing to a folder of the workspace or to one of its own below the staging folder."""
+    token = uuid.uuid4().hex
+    return PipelineInputs(
+        config,
+        find_field_columns(config),
+        log_paths,
+        new_paths,
+        tuple(tuple(expand_paths(table.paths)) for table in config.source.attributes),
+        DatasetFolder(f"{staging.rstrip('/')}/{config.name}-{token}" if staging else str(folder.resolve())),
+        _is_grouped(config, log_paths),
+        previous,
+        token,
+    )
 
 
 def check_counts(counts: dict[str, int]) -> None:

@@ -96,7 +96,9 @@ def test_appended_interactions_must_be_later(growing):
     growing.write(2)
     run(growing.config("grown"))
     before = growing.files("grown")
-    with pytest.raises(ValueError, match=r"must be later than all that the data set has. Received: one at \d+ in .*part-c\.csv"):
+    with pytest.raises(
+        ValueError, match=r"must be later than all that the data set has. Received: one at \d+ in .*part-c\.csv"
+    ):
         run(growing.config("grown"), append=[growing.write(1)])
     assert growing.files("grown") == before
 

@@ -149,10 +149,10 @@ def test_entity_tables_take_the_earliest_row_whatever_the_order(rows, random):
         table = np.array(part)
         tuples, first = distinct_tuples(table[:, :3].astype(np.int32), table[:, 3], (0, 1, 2))
         tables.append(build_entity_table(tuples, first, (1, 0, 3), 4, 4))
-    (table, num_conflicts), (other, other_conflicts) = tables
+    (table, in_conflict), (other, others_in_conflict) = tables
     np.testing.assert_array_equal(table, other)
-    assert num_conflicts == other_conflicts
-    assert num_conflicts == sum(len({row[:3] for row in rows if row[0] == key}) > 1 for key in range(2, 6))
+    np.testing.assert_array_equal(in_conflict, others_in_conflict)
+    assert in_conflict.tolist() == [key for key in range(2, 6) if len({row[:3] for row in rows if row[0] == key}) > 1]
     for key in range(2, 6):
         own = [row for row in rows if row[0] == key]
         if own:

@@ -348,20 +348,21 @@ def read_counters(caplog) -> dict[str, int]:
 
 
 def test_counters_are_logged_and_static_rows_are_combined_before_the_shuffle(kit, caplog):
-    log, k, sizes = kit.random_log(num_rows=1500, num_users=6, num_items=4), 2, {}
+    log, k, sizes = kit.random_log(num_rows=3000, num_users=4, num_items=4), 2, {}
+    cuts = GROUPED | {"pool_slice_rows": 1500, "hot_key_rows": 400}
     for mode in ("rolling", "static"):
         caplog.clear()
         with caplog.at_level(logging.INFO, "beam.preprocess"):
-            output = kit.run(log, mode, pipeline=GROUPED, retrieval={"num_neighbours": k})
+            output = kit.run(log, mode, pipeline=cuts, retrieval={"num_neighbours": k})
         counters, counts = read_counters(caplog), output.manifest["counts"]
         for name in ("posting_bytes_shuffled", "query_bytes_shuffled", "answer_bytes_shuffled"):
             assert counters[name] > 0
         assert counters.get("hot_keys", 0) == counts["hot_keys"]
         assert counters["keys"] == counts["posting_keys"] > 0
         sizes[mode] = counters["posting_bytes_shuffled"]
-    # Of a slice no key sends more than its values (4 fields at most), four numbers, and K rows of a rank and a label.
-    num_slices = -(-counts["pool_window"] // GROUPED["pool_slice_rows"])
-    most = counts["posting_keys"] * num_slices * (4 * 4 + 4 * 4 + k * 5)
+    # Of the one slice no key sends more than its values (4 fields at most), three numbers, and K rows of a rank and a label.
+    assert counts["pool_window"] <= cuts["pool_slice_rows"]
+    most = counts["posting_keys"] * (4 * 4 + 3 * 4 + k * 5)
     assert sizes["static"] <= most < sizes["rolling"] / 2
 
 

@@ -12,8 +12,9 @@ from tf_lift.schema import FIRST_VALUE_ID
 
 # Without reference counts, which numba would keep for every array of `Tables` at every step: 2.5 times as fast. What a function
 # needs beyond scalars is therefore given to it.
-_compile = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", _nrt=False)
-_inline = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", _nrt=False, forceinline=True)
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+_compile = njit(**_OPTIONS)
+_inline = njit(**_OPTIONS, forceinline=True)
 _MULTIPLIER, _SHIFT = np.uint64(HASH_MULTIPLIER), np.uint64(HASH_SHIFT)
 _TAG_MASK = np.uint64(0xFF)
 _ONE, _WORD_BITS = np.uint64(1), np.uint64(64)
@@ -262,14 +263,20 @@ def _find_idf(tables, targets, memo, target, idf):  # type: ignore[no-untyped-de
 
 @_inline
 def _score_sets(tables, idf, set_scores):  # type: ignore[no-untyped-def]
-    """Fills the scores of rows that match exactly each set; -1 where none can, as some value of the target has no row."""
+    """Fills the scores of rows that match exactly each set; -1 where none can, as no row has the target's value of a generator.
+
+    A field that is only determined may be missing in target and rows alike: it adds nothing, and takes nothing away.
+    """
     for set_index in range(len(set_scores)):
         base = tables.base_sets[set_index]
         score = set_scores[base] if base >= 0 else np.int64(0)
         for place in range(tables.num_added[set_index]):
-            term = idf[tables.added_columns[set_index, place]]
-            score = score + term if score >= 0 and term >= 0 else np.int64(-1)
+            score += max(idf[tables.added_columns[set_index, place]], 0)
         set_scores[set_index] = score
+    for set_index in range(len(set_scores)):
+        for place in range(tables.num_generators[set_index]):
+            if idf[tables.generators[set_index, place]] < 0:
+                set_scores[set_index] = -1
 
 
 @_inline
@@ -369,12 +376,12 @@ def _bound_supersets(tables, idf, depth, set_index):  # type: ignore[no-untyped-
     score, num_fields, least, extra = np.int64(0), 0, np.int64(1 << 62), np.int64(-1)
     for column in range(len(idf)):
         if tables.score_fields[set_index, column]:
-            if idf[column] < 0:
-                return np.int64(-1)
-            score += idf[column]
+            score += max(idf[column], 0)
             num_fields += 1
     for place in range(tables.num_generators[set_index]):
         least = min(least, idf[tables.generators[set_index, place]])
+    if least < 0:
+        return np.int64(-1)
     for column in range(len(idf)):
         if not tables.score_fields[set_index, column] and 0 <= idf[column] <= least:
             extra = max(extra, 0) + idf[column]

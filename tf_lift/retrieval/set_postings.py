@@ -81,8 +81,10 @@ def _unpack(
         before = np.concatenate([[0], np.cumsum(positive)])
         ends = np.cumsum(lengths, dtype=np.int64)
         positives = before[ends] - before[ends - lengths]
-    whole = (array.astype(np.int32) for array in (values, counts, positives, lengths, ranks))
-    return SetPostings(*whole, positive, users.astype(np.int32))
+    values, counts, positives, ranks, users = (
+        array.astype(np.int32) for array in (values, counts, positives, ranks, users)
+    )
+    return SetPostings(values, counts, positives, lengths, ranks, positive, users)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +168,10 @@ def merge_set_postings(parts: Sequence[SetPostings], rule: NewestRule | None) ->
     )
     users = lists.users[rows] if len(lists.users) else lists.users
     return _cut(
-        SetPostings(lists.values[order[first]], counts, positives, lengths, lists.ranks[rows], lists.positive[rows], users), rule
+        SetPostings(
+            lists.values[order[first]], counts, positives, lengths, lists.ranks[rows], lists.positive[rows], users
+        ),
+        rule,
     )
 
 
