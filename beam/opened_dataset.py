@@ -31,6 +31,8 @@ def open_builder(inputs: PipelineInputs, boundaries: Boundaries) -> ExampleBuild
     with _lock:
         dataset = open_log(inputs, boundaries)
         if inputs.run_token not in _builders:
+            if not inputs.is_grouped:
+                inputs.folder.fetch_matching("posting_lists/*")
             _builders[inputs.run_token] = ExampleBuilder(dataset)
         return _builders[inputs.run_token]
 

@@ -213,7 +213,7 @@ def check_rejected(counts: Mapping[str, int], inputs: PipelineInputs, written: I
         raise ValueError(
             f"At most {inputs.config.source.max_rejected_share:.1%} of the rows may be rejected "
             f"(source.max_rejected_share). Received: {rejected:,} of {read:,}, the first for this reason: "
-            f"{_first_reason(inputs.folder)}. All are in {inputs.folder.url}/rejected; mend the file or "
+            f"{_first_reason(inputs.folder)}. All are in {inputs.fetched_dir}/rejected; mend the file or "
             "the [source] section."
         )
     return counts

@@ -40,6 +40,7 @@ class PipelineInputs:
         new_paths: those of them that are read.
         attribute_paths: files of each attribute table.
         folder: where the data set is written; every worker can reach it.
+        fetched_dir: the folder of the workspace in which it lies in the end.
         is_grouped: whether targets and posting lists meet by key (`pipeline.join`).
         previous: the data set that the new files are appended to; None: there is none.
         run_token: different for every run, so that workers that outlive one never reuse what they read for another.
@@ -51,6 +52,7 @@ class PipelineInputs:
     new_paths: tuple[str, ...]
     attribute_paths: tuple[tuple[str, ...], ...]
     folder: DatasetFolder
+    fetched_dir: str
     is_grouped: bool
     previous: PreviousDataset | None
     run_token: str

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -84,6 +85,11 @@ def run(
         try:
             _run_pipeline(inputs, beam_arguments)
             inputs.folder.fetch_all(folder)
+        except ValueError:
+            for name in inputs.folder.list("rejected/*"):  # the message may point at them
+                if not (folder / name).is_file():
+                    shutil.copy(inputs.folder.fetch(name), folder / name)
+            raise
         finally:
             forget_run(inputs.run_token)
             inputs.folder.forget_cache()
@@ -111,6 +117,7 @@ def _build_inputs(
         new_paths,
         tuple(tuple(expand_paths(table.paths)) for table in config.source.attributes),
         DatasetFolder(f"{staging.rstrip('/')}/{config.name}-{token}" if staging else str(folder.resolve())),
+        str(folder.resolve()),
         _is_grouped(config, log_paths),
         previous,
         token,
@@ -216,7 +223,10 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
         finished.set()
         watcher.join()
     counters = result.metrics().query(MetricsFilter().with_namespace("retrieval"))["counters"]
-    totals = {counter.key.metric.name: counter.committed or counter.attempted for counter in counters}
+    totals: dict[str, int] = {}
+    for counter in counters:  # a name may be counted by several steps
+        name = counter.key.metric.name
+        totals[name] = totals.get(name, 0) + (counter.committed or counter.attempted)
     logger.info("retrieval: %s", ", ".join(f"{name} {total:,}" for name, total in sorted(totals.items())))
 
 
