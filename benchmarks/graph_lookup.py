@@ -5,6 +5,7 @@ The posting lists are saved and loaded again as a SavedModel of their own, asked
 """
 
 import argparse
+import itertools
 import logging
 import sys
 import tempfile
@@ -34,7 +35,8 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     """Measures static and rolling lists.
 
     Returns:
-        `settings` and `outcomes`: one for each mode and number of candidates, times in seconds.
+        `settings` and `outcomes`: one for each mode and number of candidates, times in seconds. Modes are `static`,
+        `rolling` with slates inside the log, and `rolling, now` with slates after its end, as live requests are.
 
     Raises:
         ValueError: ML-1M is missing, or the loaded model answers otherwise than `PostingLists.nearest`.
@@ -49,7 +51,7 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(data: DataSet, rolling: bool, flags: argparse.Namespace) -> list[dict[str, Any]]:
-    """Builds, saves, loads, compares and times the lists of one mode; an outcome for each number of candidates."""
+    """Builds, saves, loads, compares and times one kind of lists; an outcome for each mode and number of candidates."""
     retrieval = Retrieval(num_neighbours=flags.neighbours, exclude_own_user=flags.exclude_own_user)
     num_fields = data.pool.fields.shape[1]
     match_sets = find_match_sets(range(num_fields), num_fields, data.determined)
@@ -61,10 +63,13 @@ def measure(data: DataSet, rolling: bool, flags: argparse.Namespace) -> list[dic
         loaded, export_bytes = _save_and_load(
             PostingListGraph(lists, retrieval, USER_FIELDS, statistics, USER), num_fields, Path(folder)
         )
-        for size in flags.candidates:
+        now = int(data.pool.time.max()) + 1
+        for mode, size in itertools.product(("rolling", "rolling, now") if rolling else ("static",), flags.candidates):
             slates = _draw_slates(data, size, np.random.default_rng(flags.seed))
+            if mode == "rolling, now":
+                slates = [(fields, np.full_like(seconds, now), users) for fields, seconds, users in slates]
             graph, kernel = _time_slates(loaded.nearest, lists, retrieval, statistics, slates)
-            outcome: dict[str, Any] = {"mode": "rolling" if rolling else "static", "candidates": size}
+            outcome: dict[str, Any] = {"mode": mode, "candidates": size}
             for name, seconds in (("graph", graph), ("kernel", kernel)):
                 outcome |= {f"{name}_median": float(np.median(seconds)), f"{name}_minimum": float(seconds.min())}
                 outcome[f"{name}_p95"] = float(np.percentile(seconds, 95))

@@ -159,7 +159,8 @@ class KeyPlan:
         """The keys of a request's candidates, int32 [B, C, M]; a candidate that is 0 everywhere is padding."""
         shape = tf.shape(fields)
         batch, num_candidates = shape[0], shape[1]
-        fields = tf.gather(fields, self._query, axis=2)  # [B, C, Q]
+        if self._query != list(range(fields.shape[2])):
+            fields = tf.gather(fields, self._query, axis=2)  # [B, C, Q]
         is_padding = tf.reshape(tf.reduce_max(fields, axis=2) <= 0, [-1])
         slates = tf.where(is_padding, batch, tf.repeat(tf.range(batch), num_candidates))
         by_column = tf.unstack(self._lanes.values_of(tf.reshape(fields, [-1, len(self._query)])), axis=1)

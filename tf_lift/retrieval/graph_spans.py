@@ -9,10 +9,12 @@ from tf_lift.retrieval.graph_keys import FieldLanes, KeyPlan, Keys
 from tf_lift.retrieval.match_sets import HASH_MULTIPLIER, HASH_SHIFT
 from tf_lift.retrieval.posting_lists import PostingLists
 
-_TAG_MASK = 0xFF
+_TAG_BITS, _TAG_MASK = 8, 0xFF
 _MAX_INT32_PLACE = 1 << 30  # places and sums of two of them fit int32
-_SHORT_STEPS = 10  # lists of 1,024 rows and more are searched apart, down to that length
-_PLACE_BITS, _PLACE_MASK = 6, 63  # 64 entries a word of labels
+_SEARCH_STEPS = (5, 10)  # lists of 2^10 rows and more are searched apart, down to that length; then those of 2^5
+_PLACE_BITS, _PLACE_MASK = 5, 31  # a word has 32 entries' labels
+_LABEL_BITS = 32  # and above them how many entries before it have label 1
+_RANGE_BITS = 36  # `expand`: integers of its ranges; above them the range
 
 
 class Spans(NamedTuple):
@@ -50,8 +52,9 @@ class SpanTables(tf.Module):
             raise ValueError(
                 f"A SavedModel's posting lists may have 2^31 - 2 keys. Received: {len(slots)}. Set `query = false` on some fields."
             )
-        self._tags = constant_variable(np.append(np.uint8(0), lists.tags[slots]), "tags")
-        self._starts = constant_variable(np.append(0, starts).astype(place_type), "starts")
+        self._place_type = place_type
+        tagged = np.append(np.int64(0), starts << _TAG_BITS | lists.tags[slots])
+        self._tagged_starts = constant_variable(tagged, "tagged_starts")  # side by side: a lookup waits for memory
         directories = [
             lists.directory[first : first + (1 << int(bits)) + 1]
             for first, bits in zip(lists.directory_starts[order], lists.directory_bits[order], strict=True)
@@ -71,8 +74,7 @@ class SpanTables(tf.Module):
             for word in range(lanes.num_words)
         ]
         if lists.rolling:
-            self._positive_words = constant_variable(lists.positive_words, "positive_words")
-            self._positives_before = constant_variable(lists.positives_before, "positives_before")
+            self._labels = constant_variable(_label_words(lists.positive_words), "labels")
             longest = max((np.diff(part).max(initial=0) for part in np.split(starts, np.cumsum(sizes)[:-1])), default=0)
             self._num_steps = int(longest).bit_length()
         else:
@@ -87,24 +89,24 @@ class SpanTables(tf.Module):
             keys: T keys.
             visible: int32 [B + 1] how many rows of the pool's order each slate may see.
         """
-        slots = self._find_slots(keys)
-        starts, stops = tf.gather(self._starts, slots), tf.gather(self._starts, slots + 1)
-        stops = tf.where(slots > 0, stops, starts)
-        if self._rolling:
-            bounds = tf.gather(tf.gather(visible, keys.element_slates), keys.elements)
-            stops = self._cut(starts, stops, bounds)
-        return Spans(slots, starts, stops)
+        spans, newest = self._find_all(keys)
+        if not self._rolling:
+            return spans
+        bounds = tf.gather(tf.gather(visible, keys.element_slates), keys.elements)
+        return spans._replace(stops=self._cut(spans.starts, spans.stops, newest, bounds))
 
-    def _find_slots(self, keys: Keys) -> tf.Tensor:
-        """int32 [T] each key's slot, 0 where no row has it."""
+    def _find_all(self, keys: Keys) -> tuple[Spans, tf.Tensor]:
+        """The spans of keys with all of their rows, and int32 [T] the last of these, 0 where there is none."""
         hashes = hash_values(keys.values)
-        tags = tf.cast(tf.bitwise.bitwise_and(hashes, tf.constant(_TAG_MASK, tf.uint64)), tf.uint8)
+        tags = tf.bitcast(tf.bitwise.bitwise_and(hashes, tf.constant(_TAG_MASK, tf.uint64)), tf.int64)
         buckets = tf.bitcast(tf.bitwise.right_shift(hashes, tf.gather(self._shifts, keys.sets)), tf.int64)
         buckets += tf.gather(self._directory_starts, keys.sets)
         owners, slots = expand(tf.gather(self._directory, buckets), tf.gather(self._directory, buckets + 1))
-        same_tag = tf.where(tf.gather(self._tags, slots) == tf.gather(tags, owners))[:, 0]
+        tagged = tf.gather(self._tagged_starts, slots)
+        same_tag = tf.where(tf.bitwise.bitwise_and(tagged, _TAG_MASK) == tf.gather(tags, owners))[:, 0]
         owners, slots = tf.gather(owners, same_tag), tf.gather(slots, same_tag)
-        ranks = tf.gather(self.ranks, tf.gather(self._starts, slots))
+        starts, stops = self._untag(tf.gather(tagged, same_tag)), self._untag(tf.gather(self._tagged_starts, slots + 1))
+        ranks = tf.gather(self.ranks, stops - 1)  # any of them has the slot's key, and the newest is read again
         elements, sets = tf.gather(keys.elements, owners), tf.gather(keys.sets, owners)
         differences = [
             tf.bitwise.bitwise_and(
@@ -116,27 +118,44 @@ class SpanTables(tf.Module):
         is_same = differences[0] == 0
         for difference in differences[1:]:
             is_same &= difference == 0
-        found = slots * tf.cast(is_same, tf.int32)
-        return tf.math.unsorted_segment_sum(found, owners, tf.size(keys.sets))  # at most one slot of a key is the same
+        num_keys = tf.size(keys.sets)
+        slots, starts, stops, newest = (
+            tf.math.unsorted_segment_sum(part * tf.cast(is_same, part.dtype), owners, num_keys)
+            for part in (slots, starts, stops, ranks)  # at most one slot of a key is the same
+        )
+        return Spans(slots, starts, stops), newest
 
-    def _cut(self, starts: tf.Tensor, stops: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
-        """Where the ranks below a bound end in each span. Most steps of a search are for the few long lists alone."""
-        last = tf.gather(self.ranks, tf.maximum(stops - 1, 0))
-        cut = tf.cast(tf.where((starts < stops) & (last >= bounds))[:, 0], tf.int32)
-        found, ends, bounds = tf.gather(starts, cut) - 1, tf.gather(stops, cut) - 1, tf.gather(bounds, cut)
-        num_low = min(self._num_steps, _SHORT_STEPS)
-        if self._num_steps > num_low:
-            long = tf.cast(tf.where(ends - found > 1 << num_low)[:, 0], tf.int32)
+    def _untag(self, tagged: tf.Tensor) -> tf.Tensor:
+        """The entries where slots start."""
+        return tf.cast(tf.bitwise.right_shift(tagged, tf.constant(_TAG_BITS, tf.int64)), self._place_type)
+
+    def _cut(self, starts: tf.Tensor, stops: tf.Tensor, newest: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
+        """Where the ranks below a bound end in each span, whose last rank is `newest`."""
+        cut = tf.cast(tf.where((starts < stops) & (newest >= bounds))[:, 0], tf.int32)
+        levels = sorted({0, self._num_steps, *(step for step in _SEARCH_STEPS if step < self._num_steps)})
+
+        def search() -> tf.Tensor:
+            first, ends = tf.gather(starts, cut) - 1, tf.gather(stops, cut) - 1
+            passed = self._descend(first, ends, tf.gather(bounds, cut), levels) - ends
+            return stops + tf.math.unsorted_segment_sum(passed, cut, tf.size(stops))
+
+        return tf.cond(tf.size(cut) > 0, search, lambda: stops)  # a live request sees all rows
+
+    def _descend(self, found: tf.Tensor, ends: tf.Tensor, bounds: tf.Tensor, levels: list[int]) -> tf.Tensor:
+        """Last places whose rank is below the bound, by powers of two, the largest first; that at `ends` is not below.
+
+        Args:
+            found: [..] the places before the first.
+            ends: [..] the last places.
+            bounds: int32 [..].
+            levels: exponents of two, ascending: what is longer than one of them is searched apart, down to that length.
+        """
+        if len(levels) > 2:
+            long = tf.cast(tf.where(ends - found > 1 << levels[1])[:, 0], tf.int32)
             first = tf.gather(found, long)
-            steps = range(num_low, self._num_steps)
-            passed = self._descend(first, tf.gather(ends, long), tf.gather(bounds, long), steps) - first
+            passed = self._descend(first, tf.gather(ends, long), tf.gather(bounds, long), levels[1:]) - first
             found += tf.math.unsorted_segment_sum(passed, long, tf.size(found))
-        found = self._descend(found, ends, bounds, range(num_low))
-        return stops + tf.math.unsorted_segment_sum(found - ends, cut, tf.size(stops))
-
-    def _descend(self, found: tf.Tensor, ends: tf.Tensor, bounds: tf.Tensor, steps: range) -> tf.Tensor:
-        """Last places whose rank is below the bound, by powers of two, the largest first; the rank at `ends` is not below it."""
-        for step in reversed(steps):
+        for step in reversed(range(*levels[:2])):
             tried = found + (1 << step)
             found = tf.where(tf.gather(self.ranks, tf.minimum(tried, ends)) < bounds, tried, found)
         return found
@@ -151,16 +170,25 @@ class SpanTables(tf.Module):
         """int32 [num_counted] how many of them have label 1."""
         if not self._rolling:
             return tf.gather(self._positives, spans.slots[:num_counted])
-        return self._positives_until(spans.stops[:num_counted]) - self._positives_until(spans.starts[:num_counted])
+        before = self._positives_until(tf.stack([spans.stops[:num_counted], spans.starts[:num_counted]]))
+        return before[0] - before[1]
 
     def _positives_until(self, places: tf.Tensor) -> tf.Tensor:
-        """How many of the entries before each place have label 1."""
-        words = tf.bitwise.right_shift(places, tf.constant(_PLACE_BITS, places.dtype))
-        bits = tf.cast(tf.bitwise.bitwise_and(places, tf.constant(_PLACE_MASK, places.dtype)), tf.uint64)
-        one = tf.constant(1, tf.uint64)
-        below = tf.bitwise.left_shift(one, bits) - one
-        labels = tf.bitwise.bitwise_and(tf.gather(self._positive_words, words), below)
-        return tf.gather(self._positives_before, words) + tf.cast(tf.raw_ops.PopulationCount(x=labels), tf.int32)
+        """int32, how many of the entries before each place have label 1."""
+        words = tf.gather(self._labels, tf.bitwise.right_shift(places, tf.constant(_PLACE_BITS, places.dtype)))
+        bits = tf.cast(tf.bitwise.bitwise_and(places, tf.constant(_PLACE_MASK, places.dtype)), tf.int64)
+        one = tf.constant(1, tf.int64)
+        labels = tf.bitwise.bitwise_and(words, tf.bitwise.left_shift(one, bits) - one)
+        before = tf.bitwise.right_shift(words, tf.constant(_LABEL_BITS, tf.int64))
+        return tf.cast(before, tf.int32) + tf.cast(tf.raw_ops.PopulationCount(x=labels), tf.int32)
+
+
+def _label_words(positive_words: np.ndarray) -> np.ndarray:
+    """int64 [2 W] words of 32 entries' labels, above them how many entries before have label 1; from uint64 [W] labels."""
+    labels = np.stack([positive_words & np.uint64(0xFFFFFFFF), positive_words >> np.uint64(32)], axis=1).reshape(-1)
+    counts = np.bitwise_count(labels)
+    before = np.cumsum(counts, dtype=np.int64) - counts
+    return before << _LABEL_BITS | labels.astype(np.int64)
 
 
 def hash_values(values: tf.Tensor) -> tf.Tensor:
@@ -173,21 +201,27 @@ def hash_values(values: tf.Tensor) -> tf.Tensor:
     return mixed * multiplier
 
 
-def expand(starts: tf.Tensor, stops: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def expand(starts: tf.Tensor, stops: tf.Tensor, descending: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """All integers of some ranges, range after range.
 
     Args:
-        starts: int32 or int64 [R].
+        starts: int32 or int64 [R], from 0 to 2^36; R is below 2^27.
         stops: [R], not below the starts.
+        descending: the last integer of each range first.
 
     Returns:
         int32 [E] which range each belongs to, and [E] the integers.
     """
-    ranges = tf.raw_ops.RaggedRange(starts=starts, limits=stops, deltas=tf.ones([], starts.dtype), Tsplits=tf.int32)
-    size = tf.size(ranges.rt_dense_values)
-    # How many ranges end before each integer; a range that ends after the last is in the place beyond.
-    ends = tf.math.unsorted_segment_sum(tf.ones_like(starts, tf.int32), ranges.rt_nested_splits[1:], size + 1)
-    return tf.cumsum(ends[:size]), ranges.rt_dense_values
+    bits = tf.constant(_RANGE_BITS, tf.int64)
+    owners = tf.bitwise.left_shift(tf.range(tf.size(starts, tf.int64)), bits)
+    first, last = tf.cast(starts, tf.int64) + owners, tf.cast(stops, tf.int64) + owners
+    step = 1
+    if descending:
+        first, last, step = last - 1, first - 1, -1
+    deltas = tf.constant(step, tf.int64)
+    both = tf.raw_ops.RaggedRange(starts=first, limits=last, deltas=deltas, Tsplits=tf.int32).rt_dense_values
+    integers = tf.bitwise.bitwise_and(both, (1 << _RANGE_BITS) - 1)
+    return tf.cast(tf.bitwise.right_shift(both, bits), tf.int32), tf.cast(integers, starts.dtype)
 
 
 def segment_lower_bound(

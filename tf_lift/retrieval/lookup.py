@@ -1,87 +1,25 @@
 """The lookup of posting lists, compiled by numba: NumPy alone pays for every match set what a target needs of a few."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from tf_lift.retrieval.bm25 import SCORE_UNITS
+from tf_lift.retrieval.lookup_tables import BLOCK, NUM_AHEAD, can_cache
 from tf_lift.retrieval.match_sets import HASH_MULTIPLIER, HASH_SHIFT
 from tf_lift.schema import FIRST_VALUE_ID
 
+
 # Without reference counts, which numba would keep for every array of `Tables` at every step: 2.5 times as fast. What a function
 # needs beyond scalars is therefore given to it.
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS: dict[str, Any] = {"cache": can_cache(), "nogil": True, "error_model": "numpy", "_nrt": False}
 _compile = njit(**_OPTIONS)
 _inline = njit(**_OPTIONS, forceinline=True)
 _MULTIPLIER, _SHIFT = np.uint64(HASH_MULTIPLIER), np.uint64(HASH_SHIFT)
 _TAG_MASK = np.uint64(0xFF)
 _ONE, _WORD_BITS = np.uint64(1), np.uint64(64)
-
-
-class Tables(NamedTuple):
-    """The posting lists of all match sets as the compiled functions take them; `PostingLists` documents the arrays."""
-
-    rolling: bool
-    lucene: bool
-    score_fields: np.ndarray  # bool [S, Q]: the fields of each set
-    base_sets: np.ndarray  # int32 [S]: a set of which each is a superset, -1 if there is none; it comes before it
-    added_columns: np.ndarray  # int32 [S, Q]: the columns that each set has beyond that
-    num_added: np.ndarray  # int32 [S]
-    generators: np.ndarray  # int32 [S, G]: columns of each set's generators
-    num_generators: np.ndarray  # int32 [S]
-    single_sets: np.ndarray  # int32 [Q]: the smallest set of each column
-    value_slots: np.ndarray
-    value_starts: np.ndarray
-    value_idf: np.ndarray  # int64: static mode: `bm25.idf_units` of each value, in the places of `value_slots`
-    directory: np.ndarray
-    directory_starts: np.ndarray
-    directory_bits: np.ndarray
-    slot_starts: np.ndarray
-    tags: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
-    positives: np.ndarray
-    ranks: np.ndarray
-    rank_starts: np.ndarray
-    positive_words: np.ndarray
-    positives_before: np.ndarray
-    rank_to_row: np.ndarray
-    rank_to_fields: np.ndarray
-    rank_to_user: np.ndarray
-
-
-class Targets(NamedTuple):
-    """n targets."""
-
-    fields: np.ndarray  # int32 [n, Q]
-    visible: np.ndarray  # int64 [n]: how many rows of the pool's order each may see
-    own_users: np.ndarray  # int32 [n], or empty: nobody is excluded
-
-
-class Memo(NamedTuple):
-    """What the latest lookup of each set found, for the next target: candidates of one slate share the user's side of every key."""
-
-    targets: np.ndarray  # int64 [S]: whose, -1 at first
-    slots: np.ndarray  # int64 [S]: its slot, -1 if the key has no rows
-    stops: np.ndarray  # int64 [S]: where its visible rows end in `ranks`
-
-
-class Scratch(NamedTuple):
-    """Room for one target's work."""
-
-    memo: Memo
-    idf: np.ndarray  # int64 [Q]
-    set_scores: np.ndarray  # int64 [S]
-    top_ranks: np.ndarray  # int64 [K]
-    top_scores: np.ndarray  # int64 [K]
-
-
-def build_scratch(num_sets: int, num_columns: int, k: int) -> Scratch:
-    """Room for lookups one after the other, the memo empty."""
-    memo = Memo(np.full(num_sets, -1, np.int64), np.zeros(num_sets, np.int64), np.zeros(num_sets, np.int64))
-    return Scratch(memo, *(np.zeros(size, np.int64) for size in (num_columns, num_sets, k, k)))
 
 
 @_compile
@@ -117,8 +55,10 @@ def find_nearest(  # type: ignore[no-untyped-def]
 
     `order` int64 [n] is where the answers of each target belong.
     """
-    memo, idf, set_scores, top_ranks, top_scores = scratch
+    memo, idf, set_scores, top_ranks, top_scores, ahead = scratch
     for target in range(len(targets.visible)):
+        if target % BLOCK == 0:
+            _read_ahead(tables, targets, memo, idf, set_scores, target, ahead)
         _find_idf(tables, targets, memo, target, idf)
         _score_sets(tables, idf, set_scores)
         size = 0
@@ -134,6 +74,61 @@ def find_nearest(  # type: ignore[no-untyped-def]
         for place in range(size):
             rows[order[target], place] = tables.rank_to_row[top_ranks[place]]
             scores[order[target], place] = top_scores[place] / SCORE_UNITS
+
+
+@_compile
+def _read_ahead(tables, targets, memo, idf, set_scores, first, ahead):  # type: ignore[no-untyped-def]
+    """Reads what the lookups of the next targets will read, and forgets it: then it is in the cache.
+
+    A lookup waits for main memory four times, each time for an address that the one before gave. Read for many keys at once,
+    step by step, they wait together.
+    """
+    num_keys = _hash_best_sets(tables, targets, memo, idf, set_scores, first, ahead)
+    total = np.int64(0)
+    for key in range(num_keys):
+        total += tables.directory[ahead.places[key]]
+    for key in range(num_keys):
+        total += _read_slot(tables, ahead, key)
+    for key in range(num_keys):
+        slot = ahead.places[key]
+        if slot >= 0:
+            start = tables.rank_starts[ahead.sets[key]]
+            ahead.places[key] = tables.ranks[start + tables.starts[slot]]
+            total += tables.ranks[start + tables.starts[slot + 1] - 1]
+    for key in range(num_keys):
+        if ahead.places[key] >= 0:
+            total += tables.rank_to_fields[ahead.places[key], 0]
+    ahead.sink[0] = total
+
+
+@_inline
+def _hash_best_sets(tables, targets, memo, idf, set_scores, first, ahead):  # type: ignore[no-untyped-def]
+    """Fills `ahead` with the hashes and buckets of the best sets' keys; returns how many there are."""
+    num_keys = 0
+    for target in range(first, min(first + BLOCK, len(targets.visible))):
+        _find_idf(tables, targets, memo, target, idf)
+        _score_sets(tables, idf, set_scores)
+        for _ in range(NUM_AHEAD):
+            set_index, _score = _pop_best(set_scores)
+            if set_index >= 0 and tables.num_generators[set_index] > 1:
+                mixed = _hash_key(tables, targets.fields, target, set_index)
+                ahead.sets[num_keys], ahead.hashes[num_keys] = set_index, mixed
+                ahead.places[num_keys] = _find_bucket(tables, set_index, mixed)
+                num_keys += 1
+    return num_keys
+
+
+@_inline
+def _read_slot(tables, ahead, key):  # type: ignore[no-untyped-def]
+    """Replaces a bucket by the first of its slots that has the key's tag, -1 if none has; returns something it read."""
+    bucket, first_slot = ahead.places[key], tables.slot_starts[ahead.sets[key]]
+    tag = np.uint8(ahead.hashes[key] & _TAG_MASK)
+    ahead.places[key] = -1
+    for slot in range(first_slot + tables.directory[bucket], first_slot + tables.directory[bucket + 1]):
+        if tables.tags[slot] == tag:
+            ahead.places[key] = slot
+            return np.int64(tables.starts[slot])
+    return np.int64(0)
 
 
 @_inline
@@ -178,22 +173,35 @@ def _find_value_slot(tables, value, set_index):  # type: ignore[no-untyped-def]
     start = tables.value_starts[set_index]
     if value < FIRST_VALUE_ID or value >= tables.value_starts[set_index + 1] - start:
         return np.int64(-1)
-    return np.int64(tables.value_slots[start + value])
+    slot = np.int64(tables.value_slots[start + value])
+    return slot + tables.slot_starts[set_index] if slot >= 0 else slot
+
+
+@_inline
+def _hash_key(tables, fields, target, set_index):  # type: ignore[no-untyped-def]
+    """`match_sets.hash_values` of a target's key in one set."""
+    mixed = np.uint64(0)
+    for place in range(tables.num_generators[set_index]):
+        mixed = (mixed ^ np.uint64(fields[target, tables.generators[set_index, place]])) * _MULTIPLIER
+        mixed ^= mixed >> _SHIFT
+    return mixed * _MULTIPLIER
+
+
+@_inline
+def _find_bucket(tables, set_index, mixed):  # type: ignore[no-untyped-def]
+    """Place in `directory` of a hash."""
+    return tables.directory_starts[set_index] + np.int64(mixed >> (_WORD_BITS - tables.directory_bits[set_index]))
 
 
 @_inline
 def _find_slot(tables, fields, target, set_index):  # type: ignore[no-untyped-def]
     """The slot of a target's key in one set, -1 if no row has it."""
-    mixed = np.uint64(0)
     num_generators = tables.num_generators[set_index]
     for place in range(num_generators):
-        value = fields[target, tables.generators[set_index, place]]
-        if value < FIRST_VALUE_ID:
+        if fields[target, tables.generators[set_index, place]] < FIRST_VALUE_ID:
             return np.int64(-1)
-        mixed = (mixed ^ np.uint64(value)) * _MULTIPLIER
-        mixed ^= mixed >> _SHIFT
-    mixed *= _MULTIPLIER
-    bucket = tables.directory_starts[set_index] + np.int64(mixed >> (_WORD_BITS - tables.directory_bits[set_index]))
+    mixed = _hash_key(tables, fields, target, set_index)
+    bucket = _find_bucket(tables, set_index, mixed)
     tag = np.uint8(mixed & _TAG_MASK)
     first_slot = tables.slot_starts[set_index]
     for slot in range(first_slot + tables.directory[bucket], first_slot + tables.directory[bucket + 1]):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_lift.config import Retrieval
 from tf_lift.interactions import NO_ROW
-from tf_lift.retrieval import lookup
+from tf_lift.retrieval import lookup, lookup_tables
 from tf_lift.retrieval.bm25 import idf_units
 from tf_lift.retrieval.match_sets import MatchSets, hash_values
 from tf_lift.retrieval.set_postings import NewestRule, SetPostings, build_set_postings, newest_rule
@@ -75,12 +75,12 @@ class PostingLists:
         slot_starts: int64 [S] the first slot of each set; each set has one slot more than keys, for its end.
         tags: uint8 [slots] last 8 bits of each key's hash.
         starts: int32 [slots] where each key's rows begin, within its set's part of `ranks`.
-        value_slots: int32, for each set of one generator the slot of every id, -1 where no row has it.
+        value_slots: int32, for each set of one generator the slot of every id (numbered within the set), -1 where no row has it.
         value_starts: int64 [S + 1] where each set's part of `value_slots` begins; sets of several generators have none.
         counts, positives: static mode: int32 [slots] rows of each key and how many have label 1. Rolling: empty.
         ranks: int32 [P] the rows of each key, ascending.
         rank_starts: int64 [S] where each set's part of `ranks` begins.
-        positive_words: uint64 [ceil(P / 64) + 1], rolling mode: a bit an entry of `ranks`, 1 where the label is. Static: empty.
+        positive_words: uint64 [P // 64 + 1], rolling mode: a bit an entry of `ranks`, 1 where the label is. Static: empty.
         positives_before: int32 of the same length: how many of the entries before each word have label 1.
         rank_to_row: int32 [N] row id at each rank.
         rank_to_time: int64 [N] time at each rank; empty in static mode.
@@ -154,7 +154,7 @@ class PostingLists:
         visible = self.num_rows_before(times)
         users = own_users if retrieval.exclude_own_user and own_users is not None else np.zeros(0, np.int32)
         tables = self.tables(retrieval.idf)
-        scratch = lookup.build_scratch(len(self.match_sets), columns.shape[1], k)
+        scratch = lookup_tables.build_scratch(len(self.match_sets), columns.shape[1], k)
         found = Neighbours(
             np.full((num_targets, k), NO_ROW, np.int32),
             np.zeros((num_targets, k), np.float32),
@@ -164,8 +164,8 @@ class PostingLists:
         sets = np.array(statistics, np.int64)
         for first in range(0, num_targets if len(self.rank_to_row) else 0, _TARGETS_AT_ONCE):
             part = slice(first, min(first + _TARGETS_AT_ONCE, num_targets))
-            order = first + _visiting_order(columns[part])
-            targets = lookup.Targets(columns[order], visible[order], users[order] if len(users) else users)
+            order = first + lookup_tables.find_visiting_order(columns[part])
+            targets = lookup_tables.Targets(columns[order], visible[order], users[order] if len(users) else users)
             scratch.memo.targets.fill(-1)
             is_complete, depth = self.match_sets.is_complete, self.match_sets.depth
             lookup.find_nearest(tables, targets, scratch, order, is_complete, depth, found.rows, found.scores)
@@ -174,16 +174,16 @@ class PostingLists:
         return found
 
     @functools.cached_property
-    def _tables(self) -> dict[str, lookup.Tables]:
+    def _tables(self) -> dict[str, lookup_tables.Tables]:
         return {}
 
-    def tables(self, idf: Literal["lucene", "paper"]) -> lookup.Tables:
+    def tables(self, idf: Literal["lucene", "paper"]) -> lookup_tables.Tables:
         """The arrays as the compiled lookup takes them, for an idf."""
         if idf not in self._tables:
             self._tables[idf] = self._build_tables(idf)
         return self._tables[idf]
 
-    def _build_tables(self, idf: Literal["lucene", "paper"]) -> lookup.Tables:
+    def _build_tables(self, idf: Literal["lucene", "paper"]) -> lookup_tables.Tables:
         match_sets = self.match_sets
         columns = list(match_sets.query_fields())
         width = max(len(generators) for generators in match_sets.generators)
@@ -199,8 +199,8 @@ class PostingLists:
             rest = set(fields) - set(match_sets.sets[bases[-1]] if bases else ())
             num_added[index] = len(rest)
             added[index, : len(rest)] = [columns.index(field) for field in sorted(rest)]
-        arrays = {name: getattr(self, name) for name in lookup.Tables._fields if hasattr(self, name)}
-        return lookup.Tables(
+        arrays = {name: getattr(self, name) for name in lookup_tables.Tables._fields if hasattr(self, name)}
+        return lookup_tables.Tables(
             **(arrays | {"rolling": self.rolling}),
             lucene=idf == "lucene",
             score_fields=np.ascontiguousarray(match_sets.membership()[:, columns]),
@@ -217,7 +217,8 @@ class PostingLists:
         """int64, in the places of `value_slots`: idf of each value in static mode, -1 where no row has it; empty in rolling mode."""
         if self.rolling:
             return np.zeros(0, np.int64)
-        counts = self.counts[self.value_slots]
+        first_slots = np.repeat(self.slot_starts, np.diff(self.value_starts))
+        counts = self.counts[first_slots + np.maximum(self.value_slots, 0)]
         units = idf_units(np.array(len(self.rank_to_row)), counts, idf)
         return np.where(self.value_slots >= 0, units, -1)
 
@@ -236,21 +237,6 @@ class PostingLists:
             )
 
 
-def _visiting_order(columns: np.ndarray) -> np.ndarray:
-    """int64 [n], the targets sorted by their ids, as many fields as fit in 63 bits: those that share keys meet one after the other.
-
-    Twice as fast, as what a target looks up is in the cache, or is what the one before it looked up.
-    """
-    limits = columns.max(axis=0, initial=0)
-    packed, num_bits = columns[:, 0].astype(np.int64), int(limits[0]).bit_length()
-    for column in 1 + np.argsort(limits[1:]):  # few ids first: more neighbours in the order share them
-        num_bits += int(limits[column]).bit_length()
-        if num_bits > 63:
-            break
-        packed = packed << int(limits[column]).bit_length() | columns[:, column]
-    return np.argsort(packed)
-
-
 class PostingListsBuilder:
     """Puts the posting lists of the sets together, in the order of sets and of hashes.
 
@@ -264,6 +250,11 @@ class PostingListsBuilder:
     """
 
     def __init__(self, match_sets: MatchSets, rolling: bool, retrieval: Retrieval, num_rows: int) -> None:
+        if num_rows >= 1 << 31:
+            raise ValueError(
+                f"A pool must have fewer than 2^31 rows: ranks are int32. Received: {num_rows:,}. Leave older rows out with "
+                "`source.time_from`."
+            )
         self._match_sets, self._rolling, self._retrieval = match_sets, rolling, retrieval
         most = len(match_sets) * num_rows
         slots = most + len(match_sets)
@@ -304,7 +295,7 @@ class PostingListsBuilder:
         self._hashes.clear()
         self._values.clear()
         value_slots = np.full(int(values.max()) + 1 if len(values) else 0, -1, np.int32)
-        value_slots[values] = np.arange(len(values)) + self._slot_starts[-1]
+        value_slots[values] = np.arange(len(values))
         self._value_slots.append(value_slots)
         bits = max(1, math.ceil(math.log2(max(len(hashes), 1))) - 1)  # one to two keys a bucket
         sizes = np.bincount((hashes >> np.uint64(64 - bits)).astype(np.int64), minlength=1 << bits)
@@ -360,9 +351,15 @@ def build_posting_lists(pool: PoolRows, match_sets: MatchSets, rolling: bool, re
         retrieval: K and whether the own user is excluded.
 
     Raises:
-        ValueError: a field does not determine what `match_sets` says it does.
+        ValueError: a field does not determine what `match_sets` says it does, or the rows are not in the order of their times.
     """
     match_sets.check_determined(pool.fields)
+    if rolling and (pool.time[1:] < pool.time[:-1]).any():
+        row = int(np.flatnonzero(pool.time[1:] < pool.time[:-1])[0])
+        raise ValueError(
+            f"The pool's rows must be in the order of their times in rolling mode. Received: {pool.time[row]} before "
+            f"{pool.time[row + 1]} at rank {row}. Sort them by `pool_order`."
+        )
     builder = PostingListsBuilder(match_sets, rolling, retrieval, len(pool.row))
     rule = newest_rule(match_sets, rolling, retrieval)
     for generators in match_sets.generators:

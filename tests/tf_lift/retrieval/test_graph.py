@@ -27,12 +27,14 @@ SHARED = (0, 1, 4)
 
 
 class Log:
-    """A pool of users and items with attributes and few values, and slates that ask it."""
+    """A pool of users and items with few values and attributes, of which some are missing, and slates that ask it."""
 
     def __init__(self, seed: int, num_rows: int, num_independent: int = 1) -> None:
         self._rng = rng = np.random.default_rng(seed)
         self._num_users, self._num_items = rng.integers(1, 8, 2)
-        self._user_attributes, self._item_attributes = rng.integers(2, 5, self._num_users + 3), rng.integers(2, 5, 12)
+        self._user_attributes, self._item_attributes = (
+            _draw_attributes(rng, size) for size in (self._num_users + 3, 12)
+        )
         self._num_independent = num_independent
         self.match_sets: MatchSets = find_match_sets(
             range(4 + num_independent), 4 + num_independent, {USER: [1], ITEM: [3]}
@@ -63,6 +65,11 @@ class Log:
         fields[rng.random((num_slates, num_candidates)) < 0.2, ITEM : ITEM + 2] = 0
         fields[rng.random((num_slates, num_candidates)) < 0.2] = 0
         return fields, rng.integers(0, 55, num_slates), users
+
+
+def _draw_attributes(rng: np.random.Generator, size: int) -> np.ndarray:
+    """What each of some ids determines; a quarter of them nothing (0)."""
+    return rng.integers(2, 5, size) * (rng.random(size) < 0.75)
 
 
 def check(lists: PostingLists, graph: PostingListGraph, retrieval: Retrieval, statistics, slates) -> None:
