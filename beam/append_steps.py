@@ -226,7 +226,7 @@ def read_examples(
         num_candidates = np.bincount(parsed[f"field/{item}"].indices.numpy()[:, 0], minlength=len(ranks))
         files, keys = example_key(ranks, inputs.config)
         place = np.searchsorted(ranks_kept, ranks)
-        found = np.isin(ranks, ranks_kept)
+        found = np.append(ranks_kept, -1)[place] == ranks
         splits = np.zeros(len(ranks), np.int64)
         splits[found] = splits_kept[place[found]]
         serialized = batch.numpy()

@@ -9,7 +9,8 @@ from tf_lift.config import Config
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import SPLITS, Boundaries
 from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
-from tf_lift.retrieval.posting_lists import NO_ROW, Neighbours
+from tf_lift.interactions import NO_ROW
+from tf_lift.retrieval.posting_lists import Neighbours
 from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID
 
 from .draw_negatives import NegativeSampler, Targets, pick_targets

@@ -10,13 +10,16 @@ import dataclasses
 import numpy as np
 
 from tf_lift.config import Retrieval
+from tf_lift.interactions import NO_ROW
 from tf_lift.retrieval.bm25 import score_from_units
 from tf_lift.retrieval.match_sets import MatchSets, hash_values
 from tf_lift.retrieval.newest_lists import merge_newest, score_sets
-from tf_lift.retrieval.posting_lists import NO_ROW, Neighbours
+from tf_lift.retrieval.posting_lists import Neighbours
 from tf_lift.retrieval.set_postings import SetPostings
 from tf_lift.schema import FIRST_VALUE_ID
 from tf_lift.segments import segment_lower_bound
+
+_PLACES_AT_ONCE = 1 << 22  # of lists that are read together: bounds the memory where an own user's rows are passed over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,7 @@ class KeyQueries:
         values: int32 [q, G].
         visible: int64 [q] how many rows of the pool's order each may see.
         users: int32 [q] whose rows are excluded; empty if nobody's.
+        num_wanted: how many rows each key wants: K, or 0 where all its rows are the excluded user's.
     """
 
     batch: int
@@ -38,13 +42,13 @@ class KeyQueries:
     values: np.ndarray
     visible: np.ndarray
     users: np.ndarray
+    num_wanted: int
 
     def select(self, chosen: np.ndarray) -> "KeyQueries":
         """Some of the keys: bool [q]."""
         users = self.users[chosen] if len(self.users) else self.users
-        return KeyQueries(
-            self.batch, self.set_index, self.places[chosen], self.values[chosen], self.visible[chosen], users
-        )
+        places, values, visible = self.places[chosen], self.values[chosen], self.visible[chosen]
+        return KeyQueries(self.batch, self.set_index, places, values, visible, users, self.num_wanted)
 
     def num_bytes(self) -> int:
         """Bytes of all arrays."""
@@ -116,7 +120,13 @@ def find_distinct_keys(
 
 
 def build_queries(
-    batch: int, fields: np.ndarray, visible: np.ndarray, users: np.ndarray, match_sets: MatchSets
+    batch: int,
+    fields: np.ndarray,
+    visible: np.ndarray,
+    users: np.ndarray,
+    match_sets: MatchSets,
+    num_neighbours: int,
+    user_field: int,
 ) -> list[KeyQueries]:
     """What a batch asks of every match set.
 
@@ -126,6 +136,8 @@ def build_queries(
         visible: int64 [n] pool rows that each may see.
         users: int32 [n] users whose rows are excluded, or empty.
         match_sets: the S match sets.
+        num_neighbours: K.
+        user_field: index of the user field.
     """
     queries = []
     for set_index, generators in enumerate(match_sets.generators):
@@ -138,12 +150,13 @@ def build_queries(
                 fields[first][:, list(generators)],
                 visible[first],
                 users[first] if len(users) else users,
+                0 if len(users) and user_field in generators else num_neighbours,
             )
         )
     return queries
 
 
-def answer_queries(postings: SetPostings, queries: KeyQueries, k: int) -> KeyAnswers:
+def answer_queries(postings: SetPostings, queries: KeyQueries) -> KeyAnswers:
     """Looks keys up in the posting lists of their part.
 
     Rows that the lists lack, because newer ones of theirs are all that anybody needs, are older than those listed.
@@ -158,7 +171,7 @@ def answer_queries(postings: SetPostings, queries: KeyQueries, k: int) -> KeyAns
     positives = postings.positives[keys] - (before[ends[keys]] - before[stops])
     counts = postings.counts[keys] - (ends[keys] - stops)
     users = queries.users[found] if len(queries.users) else None
-    lengths, ranks = _read_newest(postings, starts, stops, k, users)
+    lengths, ranks = _read_newest(postings, starts, stops, queries.num_wanted, users)
     kept = counts > 0
     rows = np.repeat(kept, lengths)
     return KeyAnswers(
@@ -188,18 +201,23 @@ def _read_newest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers int64 [q] and ranks int32 of the newest K rows of each span, newest first, without those of the own users."""
     lists: list[np.ndarray] = [np.zeros(0, np.int32)] * len(starts)
-    pending, width = np.arange(len(starts)), k
+    pending, width = np.flatnonzero((stops > starts) & (k > 0)), k
     while len(pending):
-        places = stops[pending][:, None] - 1 - np.arange(width)
-        kept = places >= starts[pending][:, None]
-        ranks = postings.ranks[np.maximum(places, 0)] if len(postings.ranks) else np.zeros(places.shape, np.int32)
-        if own_users is not None:
-            kept &= postings.users[np.maximum(places, 0)] != own_users[pending][:, None]
-        kept &= np.cumsum(kept, axis=1) <= k
-        done = (kept.sum(axis=1) == k) | (stops[pending] - starts[pending] <= width)
-        for index in np.flatnonzero(done).tolist():
-            lists[pending[index]] = ranks[index][kept[index]]
-        pending, width = pending[~done], 4 * width
+        at_once = max(1, _PLACES_AT_ONCE // width)
+        left = []
+        for first in range(0, len(pending), at_once):
+            part = pending[first : first + at_once]
+            places = stops[part][:, None] - 1 - np.arange(width)
+            kept = places >= starts[part][:, None]
+            ranks = postings.ranks[np.maximum(places, 0)]
+            if own_users is not None:
+                kept &= postings.users[np.maximum(places, 0)] != own_users[part][:, None]
+            kept &= np.cumsum(kept, axis=1) <= k
+            done = (kept.sum(axis=1) == k) | (stops[part] - starts[part] <= width)
+            for index in np.flatnonzero(done).tolist():
+                lists[part[index]] = ranks[index][kept[index]]
+            left.append(part[~done])
+        pending, width = np.concatenate(left), 4 * width
     return np.array([len(part) for part in lists], np.int64), np.concatenate([np.zeros(0, np.int32), *lists])
 
 

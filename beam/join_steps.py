@@ -35,8 +35,16 @@ def ask_keys(
     builder = open_builder(inputs, boundaries)
     candidates = builder.find_candidates(batch[0])
     visible, users = _visible_rows(inputs, builder, candidates)
-    match_sets = builder.dataset.info.match_sets
-    for queries in build_queries(int(batch[0][0]), candidates.fields, visible, users, match_sets):
+    config = inputs.config
+    for queries in build_queries(
+        int(batch[0][0]),
+        candidates.fields,
+        visible,
+        users,
+        builder.dataset.info.match_sets,
+        config.retrieval.num_neighbours,
+        config.schema.user_index,
+    ):
         slices = queries.visible // inputs.config.pipeline.pool_slice_rows
         for key, chosen in route_keys(queries.set_index, queries.values, inputs, hot_keys, slices):
             part = queries.select(chosen)
@@ -55,7 +63,7 @@ def answer_part(
     parts = carried + ([merge_pieces(pieces, inputs)] if pieces else [])
     postings = parts[0] if len(parts) == 1 else merge_set_postings(parts, None)
     for queries in groups["queries"]:
-        answers = answer_queries(postings, queries, inputs.config.retrieval.num_neighbours)
+        answers = answer_queries(postings, queries)
         if len(answers.places):
             _answer_bytes.inc(answers.num_bytes())
             yield queries.batch, answers
@@ -90,7 +98,7 @@ def _visible_rows(
     """int64 [n] rows of the pool's order that each candidate may see, and int32 [n] users to exclude, or none."""
     config, dataset = inputs.config, builder.dataset
     if config.split.mode == "rolling":
-        visible = np.searchsorted(dataset.log.time[dataset.log.time_order], candidates.times, side="left")
+        visible = np.searchsorted(dataset.log.times_in_order, candidates.times, side="left")
     else:
         num_rows = len(read_rank_to_row(inputs))
         visible = np.full(len(candidates.times), num_rows, np.int64)

@@ -30,6 +30,12 @@ _value_ids: dict[str, list[dict[str, int]]] = {}
 _lock = threading.Lock()
 
 
+def forget_run(run_token: str) -> None:
+    """Frees what a run in this process has read."""
+    with _lock:
+        _value_ids.pop(run_token, None)
+
+
 def find_all_first_seen(batch: InteractionBatch) -> Iterator[tuple[int, FirstSeen]]:
     """The earliest time of every value of every field in a batch."""
     for field in range(len(batch.values)):

@@ -20,6 +20,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from tqdm import tqdm
 
 from tf_lift.config import Config, load_config
@@ -28,6 +29,7 @@ from tf_lift.data.dataset_info import Boundaries
 from tf_lift.retrieval.match_sets import find_match_sets
 from tf_lift.workspace import Workspace
 
+from . import log_steps
 from .field_columns import find_field_columns
 from .files import expand_paths
 from .opened_dataset import forget_run
@@ -76,6 +78,11 @@ def run(
         logger.info("preprocess: %s is up to date", workspace.dataset_dir)
         return existing
     new_paths = tuple(path for pattern in append for path in expand_paths([pattern])) or log_paths
+    if append and "://" in staging:
+        raise ValueError(
+            "Appending reads the present data set in the workspace, which workers elsewhere cannot. Received: --append with "
+            f"--staging {staging}. Append on this machine, or run without --append."
+        )
     previous = _open_previous(workspace, log_paths, new_paths, inputs_seen) if append else None
     manifest: dict[str, Any] = {"inputs": inputs_seen}
     with workspace.writing("dataset", manifest) as folder:
@@ -85,19 +92,24 @@ def run(
         try:
             _run_pipeline(inputs, beam_arguments)
             inputs.folder.fetch_all(folder)
-        except ValueError:
-            for name in inputs.folder.list("rejected/*"):  # the message may point at them
-                if not (folder / name).is_file():
-                    shutil.copy(inputs.folder.fetch(name), folder / name)
-            raise
         finally:
-            forget_run(inputs.run_token)
-            inputs.folder.forget_cache()
-            inputs.folder.remove()
+            _leave(inputs, folder)
         manifest.update(_collect_facts(folder / "facts"))
         check_counts(manifest["counts"])
     logger.info("preprocess: wrote %s", workspace.dataset_dir)
     return manifest
+
+
+def _leave(inputs: PipelineInputs, folder: Path) -> None:
+    """Fetches the rejected rows, to which a message may point, and frees and removes what only the run needed."""
+    for name in inputs.folder.list("rejected/*"):
+        if not (folder / name).is_file():
+            shutil.copy(inputs.folder.fetch(name), folder / name)
+    forget_run(inputs.run_token)
+    log_steps.forget_run(inputs.run_token)
+    inputs.folder.forget_cache()
+    if inputs.folder.local_dir != folder.resolve():
+        inputs.folder.remove()
 
 
 def _build_inputs(
@@ -214,7 +226,7 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
         build_pipeline(root, inputs)
         result = root.run()
         result.wait_until_finish()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, DataflowRuntimeException) as error:
         message = _find_message(error)
         if not message:
             raise
@@ -230,7 +242,7 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
     logger.info("retrieval: %s", ", ".join(f"{name} {total:,}" for name, total in sorted(totals.items())))
 
 
-def _find_message(error: RuntimeError | ValueError) -> str:
+def _find_message(error: Exception) -> str:
     """The message of a step's ValueError, without Beam's addition; "" if it failed with another error, a fault of ours.
 
     A step in this process raises it; a worker's comes back as the text of a traceback that ends with it.

@@ -109,8 +109,10 @@ class DatasetFolder:
                 bar.update(size)
 
     def remove(self) -> None:
-        """Removes a remote folder and all that is in it; a local one stays."""
-        if not self.is_local:
+        """Removes the folder and all that is in it."""
+        if self.is_local:
+            shutil.rmtree(self.url, ignore_errors=True)
+        else:
             FileSystems.delete([f"{self.url}/"])
 
     def forget_cache(self) -> None:

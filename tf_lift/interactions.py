@@ -59,6 +59,11 @@ class InteractionLog:
         return np.argsort(self.time, kind="stable").astype(np.int32)
 
     @functools.cached_property
+    def times_in_order(self) -> np.ndarray:
+        """int64 [N], the time at each time rank."""
+        return self.time[self.time_order]
+
+    @functools.cached_property
     def time_ranks(self) -> np.ndarray:
         """int32 [N], the time rank of each row: the inverse of `time_order`."""
         ranks = np.empty(len(self), np.int32)

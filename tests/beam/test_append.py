@@ -129,3 +129,30 @@ def test_static_mode_cannot_be_appended_to(kit):
 def test_there_must_be_a_data_set(growing):
     with pytest.raises(ValueError, match="dataset"):
         run(growing.config("grown"), append=[growing.write(0)])
+
+
+def test_workers_elsewhere_cannot_append(growing):
+    growing.write(0)
+    run(growing.config("grown"))
+    with pytest.raises(
+        ValueError, match=r"Appending reads the present data set .*Received: --append with --staging gs://"
+    ):
+        run(growing.config("grown"), append=[growing.write(1)], staging="gs://bucket/path")
+
+
+def test_appending_rejected_rows_alone_leaves_the_examples(kit):
+    log, _ = kit.base("rolling", "none")
+    growing = Growing(kit, log, "none", source={"max_rejected_share": 0.5})
+    growing.write(0)
+    growing.write(2)
+    run(growing.config("grown"))
+    before = growing.files("grown")
+    (growing.folder / "log" / "part-d.csv").write_text(",".join(kit.columns) + "\nstrange\n")
+    run(growing.config("grown"), append=[str(growing.folder / "log" / "part-d.csv")])
+    run(growing.config("whole"))
+    grown = growing.files("grown")
+    assert grown == growing.files("whole")
+    assert {name for name in grown if grown[name] != before.get(name)} == {
+        "manifest.json",
+        "rejected/00002-part-d.csv.tsv",
+    }

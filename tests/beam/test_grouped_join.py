@@ -93,7 +93,7 @@ def scan(pool: Pool, queries: KeyQueries, index: int, generators, k: int) -> tup
 
 def check_answers(pool: Pool, postings: SetPostings, queries: KeyQueries, generators, k: int) -> int:
     """Compares what lists answer with a scan of the pool; returns the number of keys that have rows."""
-    answers = answer_queries(postings, queries, k)
+    answers = answer_queries(postings, queries)
     ends = np.cumsum(answers.lengths)
     found = {
         int(place): (int(count), int(positives), answers.ranks[end - length : end].tolist())
@@ -120,7 +120,7 @@ def test_answers_equal_a_scan(seed, num_rows, k, exclude, rolling):
     pool = draw_pool(rng, num_rows)
     candidates, match_sets = draw_candidates(rng, pool, exclude, rolling), match_sets_of(pool)
     rule = None if rolling else NewestRule(k, exclude)
-    for queries in build_queries(7, candidates.fields, candidates.visible, candidates.users, match_sets):
+    for queries in build_queries(7, candidates.fields, candidates.visible, candidates.users, match_sets, k, -1):
         generators = match_sets.generators[queries.set_index]
         assert queries.batch == 7 and queries.places.tolist() == list(range(len(queries.places)))
         check_answers(pool, pool.build(generators, exclude, rule), queries, generators, k)
@@ -134,7 +134,7 @@ def test_a_slice_and_what_is_carried_to_it_answer_for_all_rows(exclude, size):
     rule, match_sets, num_found = NewestRule(k, exclude), match_sets_of(pool), 0
     candidates = draw_candidates(rng, pool, exclude, True, 60)
     candidates.visible[::5] = 300 - rng.integers(0, 2, len(candidates.visible[::5]))
-    for queries in build_queries(0, candidates.fields, candidates.visible, candidates.users, match_sets):
+    for queries in build_queries(0, candidates.fields, candidates.visible, candidates.users, match_sets, k, -1):
         generators = match_sets.generators[queries.set_index]
         slices = queries.visible // size
         state = pool.build(generators, exclude, rule, 0, 0)
@@ -148,16 +148,24 @@ def test_a_slice_and_what_is_carried_to_it_answer_for_all_rows(exclude, size):
     assert num_found > 300
 
 
-def test_exclusion_reads_past_a_long_run_of_the_own_user():
+@pytest.mark.parametrize("at_once", [1 << 22, 40])
+def test_exclusion_reads_past_a_long_run_of_the_own_user(monkeypatch, at_once):
+    monkeypatch.setattr(grouped_join, "_PLACES_AT_ONCE", at_once)
     fields = np.full((500, 2), 2, np.int32)
     fields[:4, 0] = [4, 5, 4, 6]
     pool = Pool(fields, np.ones(500, bool))
     queries = KeyQueries(
-        0, 0, np.arange(3, dtype=np.int32), np.full((3, 1), 2, np.int32), np.array([500, 500, 3]), np.array([2, 9, 4])
+        0,
+        0,
+        np.arange(3, dtype=np.int32),
+        np.full((3, 1), 2, np.int32),
+        np.array([500, 500, 3]),
+        np.array([2, 9, 4]),
+        3,
     )
     postings = pool.build([1], True, None)
     assert check_answers(pool, postings, queries, [1], 3) == 3
-    assert answer_queries(postings, queries, 3).ranks.tolist() == [3, 2, 1, 499, 498, 497, 1]
+    assert answer_queries(postings, queries).ranks.tolist() == [3, 2, 1, 499, 498, 497, 1]
 
 
 def test_distinct_keys_are_asked_once():
@@ -172,17 +180,18 @@ def test_distinct_keys_are_asked_once():
     np.testing.assert_array_equal(visible[both.first[both.inverse[known]]], visible[known])
     assert len(find_distinct_keys(fields, visible, nobody, (0,)).first) == 2
     assert len(find_distinct_keys(fields, visible, users, (0,)).first) == 3
-    queries = build_queries(0, fields, visible, users, find_match_sets([0, 1], 2, {}))
+    queries = build_queries(0, fields, visible, users, find_match_sets([0, 1], 2, {}), 6, 0)
+    assert [query.num_wanted for query in queries] == [0, 6, 0]  # the excluded user's own keys have no other rows
     assert [len(query.places) for query in queries] == [3, 4, 4]
 
 
 def ask_parts(pool: Pool, candidates: Candidates, rule: NewestRule | None, k: int, rng: np.random.Generator):
     """Answers to all that candidates ask, in parts and in no order."""
     match_sets, answers = match_sets_of(pool), []
-    for queries in build_queries(0, candidates.fields, candidates.visible, candidates.users, match_sets):
+    for queries in build_queries(0, candidates.fields, candidates.visible, candidates.users, match_sets, k, -1):
         parts = rng.integers(0, 3, len(queries.places))
         postings = pool.build(match_sets.generators[queries.set_index], candidates.exclude, rule)
-        answers += [answer_queries(postings, queries.select(parts == part), k) for part in range(3)]
+        answers += [answer_queries(postings, queries.select(parts == part)) for part in range(3)]
     return [answers[index] for index in rng.permutation(len(answers))]
 
 
@@ -240,7 +249,7 @@ def test_keys_of_one_hash_stay_apart(monkeypatch, exclude):
     candidates, match_sets = draw_candidates(rng, pool, exclude, True), match_sets_of(pool)
     for module in (grouped_join, set_postings):
         monkeypatch.setattr(module, "hash_values", lambda values: np.zeros(len(values), np.uint64))
-    for queries in build_queries(0, candidates.fields, candidates.visible, candidates.users, match_sets):
+    for queries in build_queries(0, candidates.fields, candidates.visible, candidates.users, match_sets, k, -1):
         generators = match_sets.generators[queries.set_index]
         assert check_answers(pool, pool.build(generators, exclude, None), queries, generators, k)
         keys = find_distinct_keys(candidates.fields, candidates.visible, candidates.users, generators)

@@ -238,9 +238,10 @@ def test_a_local_file_is_read_where_it_lies(tmp_path, vault):
     assert folder.fetch("users.npy") == tmp_path / "local" / "users.npy"
     assert folder.fetch_matching("*.npy") == tmp_path / "local"
     folder.forget_cache()
-    folder.remove()
     folder.fetch_all(tmp_path / "local")
     assert folder.exists("users.npy")
+    folder.remove()
+    assert not folder.exists("users.npy")
 
 
 def test_a_remote_file_is_downloaded_once(vault):

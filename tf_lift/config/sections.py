@@ -260,7 +260,8 @@ class Pipeline:
     pool_slice_rows: int = 1_048_576
     """Rows of a slice of the pool's order: what is grouped by key at once before the shuffle."""
     key_parts: int = 4
-    """Parts of each match set's keys, a power of two: posting lists of one part are merged by one worker."""
+    """Parts of each match set's keys, a power of two: posting lists of one part are merged by one worker, in some 40
+    bytes a row."""
     hot_key_rows: int = 4_000_000
     """Rolling mode: a key with twice as many pool rows is split by slices of the pool's order, one with fewer never is."""
 

@@ -1,18 +1,19 @@
 """The lookup of `posting_lists` in stock TensorFlow operations, for the SavedModel: no custom op, no hash table, no network hop."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lift.config import Retrieval
-from tf_lift.retrieval.bm25 import SCORE_UNITS
+from tf_lift.interactions import NO_ROW
+from tf_lift.retrieval.bm25 import SCORE_UNITS, idf_units
 from tf_lift.retrieval.graph_keys import FieldLanes, KeyPlan, Keys
 from tf_lift.retrieval.graph_scan import bound_supersets, scan_supersets
 from tf_lift.retrieval.graph_spans import Spans, SpanTables, constant_variable, segment_lower_bound
 from tf_lift.retrieval.graph_top import RANK_BITS, OwnRows, TopFinder
-from tf_lift.retrieval.posting_lists import NO_ROW, PostingLists
+from tf_lift.retrieval.posting_lists import PostingLists
 
 __all__ = ["GraphNeighbours", "PostingListGraph", "constant_variable", "segment_lower_bound"]
 
@@ -40,7 +41,8 @@ class PostingListGraph(tf.Module):
         user: the shared column that holds the own users' ids, if there is one: with it, exclusion reads less.
 
     Raises:
-        ValueError: the lists were built for another K, or without the users that exclusion needs; or `user` is not shared.
+        ValueError: the lists were built for another K, or without the users that exclusion needs; `user` is not shared; or
+            scores may be too high to be sorted with their rows.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class PostingListGraph(tf.Module):
             self._tables, self._own_rows, lanes, self._membership, retrieval.num_neighbours, match_sets.is_complete
         )
         self._num_rows = len(lists.rank_to_row)
+        _check_scores(len(query), self._num_rows, retrieval.idf)
         self._rank_to_row = constant_variable(np.append(lists.rank_to_row, np.int32(NO_ROW)), "rank_to_row")
         self._rank_to_time = constant_variable(lists.rank_to_time, "rank_to_time") if lists.rolling else None
 
@@ -168,3 +171,13 @@ def _check(lists: PostingLists, retrieval: Retrieval, shared: Sequence[int], use
         )
     if user is not None and user not in shared:
         raise ValueError(f"The own user's column must be shared. Received: user = {user}, shared = {list(shared)}.")
+
+
+def _check_scores(num_fields: int, num_rows: int, idf: Literal["lucene", "paper"]) -> None:
+    """Checks that a score and a rank fit in one int64."""
+    highest = num_fields * int(idf_units(np.array(num_rows), np.array(1), idf))
+    if highest >= 1 << (63 - RANK_BITS):
+        raise ValueError(
+            f"Scores must be below {(1 << (63 - RANK_BITS)) // SCORE_UNITS} to be sorted with their rows. Received: {num_fields} query "
+            f"fields and {num_rows:,} pool rows, which may give {highest // SCORE_UNITS}. Set `query = false` on some of the fields."
+        )

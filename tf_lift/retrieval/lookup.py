@@ -11,7 +11,6 @@ from tf_lift.retrieval.lookup_tables import BLOCK, NUM_AHEAD, can_cache
 from tf_lift.retrieval.match_sets import HASH_MULTIPLIER, HASH_SHIFT
 from tf_lift.schema import FIRST_VALUE_ID
 
-
 # Without reference counts, which numba would keep for every array of `Tables` at every step: 2.5 times as fast. What a function
 # needs beyond scalars is therefore given to it.
 _OPTIONS: dict[str, Any] = {"cache": can_cache(), "nogil": True, "error_model": "numpy", "_nrt": False}

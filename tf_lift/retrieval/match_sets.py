@@ -113,6 +113,13 @@ def find_match_sets(query_fields: Sequence[int], num_fields: int, determined: Ma
             f"From 1 to {MAX_MATCH_SETS} fields may take part in retrieval. Received: {len(query)}. Set `query` on the fields."
         )
     rules = {field: frozenset(determined.get(field, ())) & frozenset(query) - {field} for field in query}
+    for _ in query:  # what a field determines determines more
+        rules = {field: others.union(*(rules[other] for other in others)) for field, others in rules.items()}
+    cyclic = [field for field, others in rules.items() if field in others]
+    if cyclic:
+        raise ValueError(
+            f"A field must not determine itself by way of others. Received: {dict(determined)}, with which field {cyclic[0]} does."
+        )
     closed: set[frozenset[int]] = set()
     depth = 0
     while depth < len(query):

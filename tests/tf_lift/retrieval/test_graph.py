@@ -232,3 +232,14 @@ def test_a_saved_model_answers_alike_in_a_fresh_process(tmp_path, rolling):
         for name, value in expected._asdict().items():
             np.testing.assert_array_equal(found[name], value)
     check(lists, module.lists, retrieval, (0, 3), (fields, times, users))
+
+
+def test_scores_that_do_not_fit_beside_a_rank_are_refused():
+    num_fields = 250
+    match_sets = find_match_sets(range(num_fields), num_fields, {})
+    rows = np.full((6_000, num_fields), 2, np.int32)
+    order = np.arange(len(rows))
+    pool = PoolRows(rows, order, rows[:, 0], order > 0, order.astype(np.int32))
+    lists = build_posting_lists(pool, match_sets, False, Retrieval(num_neighbours=2))
+    with pytest.raises(ValueError, match=r"Scores must be below 2048 .*Received: 250 query fields and 6,000 pool rows"):
+        PostingListGraph(lists, Retrieval(num_neighbours=2))

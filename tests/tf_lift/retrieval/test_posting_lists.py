@@ -385,3 +385,19 @@ def test_paper_idf_is_clamped_and_lucene_is_positive():
     assert idf_units(np.array(10), np.array(9), "paper") == 0
     assert idf_units(np.array(10), np.array(9), "lucene") > 0
     assert idf_units(np.array(100), np.array(1), "paper") == round(np.log(99.5 / 1.5) * SCORE_UNITS)
+
+
+def test_rows_out_of_the_order_of_time_are_refused():
+    fields, order = np.full((3, 1), 2, np.int32), np.arange(3, dtype=np.int32)
+    pool = PoolRows(fields, np.array([5, 4, 6]), fields[:, 0], order > 0, order)
+    with pytest.raises(
+        ValueError, match=r"in the order of their times in rolling mode\. Received: 5 before 4 at rank 0"
+    ):
+        build_posting_lists(pool, find_match_sets([0], 1, {}), True, Retrieval())
+
+
+def test_what_a_field_determines_determines_more():
+    chained = find_match_sets(range(3), 3, {0: [1], 1: [2]})
+    assert chained.sets == ((2,), (1, 2), (0, 1, 2)) and chained.generators == ((2,), (1,), (0,))
+    with pytest.raises(ValueError, match=r"must not determine itself by way of others\. Received: .*field 0 does"):
+        find_match_sets(range(2), 2, {0: [1], 1: [0]})
