@@ -364,16 +364,26 @@ def build_posting_lists(pool: PoolRows, match_sets: MatchSets, rolling: bool, re
     rule = newest_rule(match_sets, rolling, retrieval)
     for generators in match_sets.generators:
         columns = list(generators)
-        usable = (pool.fields[:, columns] >= FIRST_VALUE_ID).all(axis=1)
-        parts = (hash_values(pool.fields[:, columns]) >> np.uint64(64 - int(math.log2(_BUILD_PARTS)))).astype(np.uint8)
+        parts = _find_parts(pool.fields, columns)
         for part in range(_BUILD_PARTS):
-            ranks = np.flatnonzero(usable & (parts == part)).astype(np.int32)
+            ranks = np.flatnonzero(parts == part).astype(np.int32)
             users = pool.user[ranks] if retrieval.exclude_own_user else np.zeros(0, np.int32)
             values = np.stack([pool.fields[ranks, column] for column in columns], axis=1)
             builder.add(build_set_postings(values, ranks, pool.positive[ranks], users, rule))
         builder.end_set()
     fields = np.ascontiguousarray(pool.fields[:, list(match_sets.query_fields())], np.int32)
     return builder.finish(pool.row, pool.time, fields, pool.user)
+
+
+def _find_parts(fields: np.ndarray, columns: list[int]) -> np.ndarray:
+    """uint8 [N], which slice of the key space each row's key is in; _BUILD_PARTS for a row without a key."""
+    parts = np.full(len(fields), _BUILD_PARTS, np.uint8)
+    for first in range(0, len(fields), _TARGETS_AT_ONCE):
+        values = fields[first : first + _TARGETS_AT_ONCE, columns]
+        usable = (values >= FIRST_VALUE_ID).all(axis=1)
+        hashes = hash_values(values) >> np.uint64(64 - int(math.log2(_BUILD_PARTS)))
+        parts[first : first + _TARGETS_AT_ONCE][usable] = hashes[usable]
+    return parts
 
 
 def pool_order(times: np.ndarray, rows: np.ndarray, preferred: np.ndarray) -> np.ndarray:
