@@ -92,7 +92,8 @@ def _show_ranking(console: Console, client: RankingClient, dataset: Dataset) -> 
     config = dataset.config
     spec = build_example_spec(config, len(dataset.info.statistic_sets))
     paths = sorted(tf.io.gfile.glob(dataset.example_pattern("test")))
-    slate = spec.parse(tf.constant(list(tf.data.TFRecordDataset(paths).take(64).as_numpy_iterator())))
+    serialized = tf.constant(list(tf.data.TFRecordDataset(paths).take(64).as_numpy_iterator()))
+    slate = dataset.row_references.resolve(spec.parse(serialized))
     request = build_request(dataset, slate)
     futures = slate["neighbour_num_future"].numpy().sum(axis=(1, 2))
     chosen = int(np.argmax(futures))
