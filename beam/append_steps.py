@@ -24,7 +24,6 @@ from .parse_rows import Rejected
 from .parse_steps import JoinedTable
 from .pipeline_inputs import PipelineInputs
 from .posting_steps import HotKeys, Keyed, hot_threshold, route_keys
-from .time_split import count_times
 
 _EXAMPLES_AT_ONCE = 4096
 
@@ -69,11 +68,6 @@ def read_log_shard(name: str, inputs: PipelineInputs) -> Iterator[EncodedBatch]:
         yield EncodedBatch(
             log.fields[part], log.time[part], log.behaviour[part], before, np.arange(first, part.stop, dtype=np.int64)
         )
-
-
-def count_shard_times(batch: EncodedBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct times of a batch of previous rows and their counts."""
-    return count_times(batch.time)
 
 
 def read_conflicts(_: None, inputs: PipelineInputs) -> dict[str, int]:

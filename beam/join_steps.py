@@ -61,7 +61,7 @@ def answer_part(
     if not pieces and not carried:
         return  # nobody has these keys
     parts = carried + ([merge_pieces(pieces, inputs)] if pieces else [])
-    postings = parts[0] if len(parts) == 1 else merge_set_postings(parts, None)
+    postings = merge_set_postings(parts, None)
     for queries in groups["queries"]:
         answers = answer_queries(postings, queries)
         if len(answers.places):

@@ -90,7 +90,7 @@ def encode_with(
     return encode_batch(batch, _value_ids[inputs.run_token])
 
 
-def count_batch_times(batch: InteractionBatch) -> tuple[np.ndarray, np.ndarray]:
+def count_batch_times(batch: InteractionBatch | EncodedBatch) -> tuple[np.ndarray, np.ndarray]:
     """Distinct times of a batch and their counts."""
     return count_times(batch.time)
 

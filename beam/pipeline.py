@@ -320,7 +320,7 @@ def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
             | "SpreadLogShards" >> beam.Reshuffle()
             | "ReadLogShards" >> beam.FlatMap(append_steps.read_log_shard, inputs)
         )
-        previous_times = rows | "CountPreviousTimes" >> beam.Map(append_steps.count_shard_times)
+        previous_times = rows | "CountPreviousTimes" >> beam.Map(log_steps.count_batch_times)
         times.append(previous_times)
         last = previous_times | "JoinPreviousTimes" >> beam.CombineGlobally(log_steps.JoinTimes())
         batches = batches | "CheckLater" >> beam.Map(append_steps.check_later, inputs, AsSingleton(last))

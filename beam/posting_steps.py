@@ -9,7 +9,7 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from tf_lift.data.dataset_files import Dataset
-from tf_lift.data.dataset_info import Boundaries
+from tf_lift.data.dataset_info import Boundaries, build_match_sets
 from tf_lift.retrieval.match_sets import hash_values
 from tf_lift.retrieval.posting_files import RANK_TO_ROW, PartKey
 from tf_lift.retrieval.posting_lists import pool_order
@@ -91,9 +91,7 @@ def build_postings(
 ) -> Iterator[Keyed]:
     """The posting lists of a set over one slice by part of the keys, with the slice's number. In static mode: each key's newest rows."""
     slice_index, set_index = slice_of_set
-    match_sets, config = open_log(inputs, boundaries).info.match_sets, inputs.config
-    rule = newest_rule(match_sets, config.split.mode == "rolling", config.retrieval)
-    postings = _build_slice(slice_of_set, inputs, boundaries, rule, inputs.first_new_rank)
+    postings = _build_slice(slice_of_set, inputs, boundaries, _listing_rule(inputs), inputs.first_new_rank)
     for key, chosen in route_keys(set_index, postings.values, inputs, hot_keys, slice_index):
         piece = postings.select(chosen)
         _shuffled_bytes.inc(piece.num_bytes())
@@ -148,19 +146,26 @@ def count_hot_keys(set_and_keys: tuple[int, np.ndarray]) -> dict[str, int]:
 def merge_pieces(pieces: Iterable[tuple[int, SetPostings]], inputs: PipelineInputs) -> SetPostings:
     """One part's lists from its pieces, oldest slice first."""
     ordered = [piece for _, piece in sorted(pieces, key=lambda piece: piece[0])]
-    if inputs.config.split.mode == "rolling":
-        return ordered[0] if len(ordered) == 1 else merge_set_postings(ordered, None)
+    return merge_set_postings(ordered, _listing_rule(inputs))
+
+
+def _listing_rule(inputs: PipelineInputs) -> NewestRule | None:
+    """Which rows of a key are listed; None: all."""
+    config = inputs.config
+    return newest_rule(build_match_sets(config.schema), config.split.mode == "rolling", config.retrieval)
+
+
+def _carrying_rule(inputs: PipelineInputs) -> NewestRule:
+    """Which rows of a hot key its later slices need."""
     retrieval = inputs.config.retrieval
-    return merge_set_postings(ordered, NewestRule(retrieval.num_neighbours, retrieval.exclude_own_user))
+    return NewestRule(retrieval.num_neighbours, retrieval.exclude_own_user)
 
 
 def summarize_hot_piece(element: Keyed, inputs: PipelineInputs) -> Iterator[Keyed]:
     """What later slices need of a hot key's piece: its newest rows and its counts."""
     (set_index, part, hot, slice_index), (_, piece) = element
     if hot >= 0:
-        retrieval = inputs.config.retrieval
-        rule = NewestRule(retrieval.num_neighbours, retrieval.exclude_own_user)
-        yield (set_index, part, hot, -1), (slice_index, merge_set_postings([piece], rule))
+        yield (set_index, part, hot, -1), (slice_index, merge_set_postings([piece], _carrying_rule(inputs)))
 
 
 def carry_hot_key(key_and_summaries: Keyed, inputs: PipelineInputs) -> Iterator[Keyed]:
@@ -169,8 +174,7 @@ def carry_hot_key(key_and_summaries: Keyed, inputs: PipelineInputs) -> Iterator[
     The state is bounded: K rows, or 2K where the own user is excluded.
     """
     (set_index, part, hot, _), summaries = key_and_summaries
-    retrieval = inputs.config.retrieval
-    rule = NewestRule(retrieval.num_neighbours, retrieval.exclude_own_user)
+    rule = _carrying_rule(inputs)
     by_slice: dict[int, SetPostings] = {}
     for slice_index, summary in sorted(summaries, key=lambda element: int(element[1].ranks[0])):
         before = (

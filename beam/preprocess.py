@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 from tf_lift.config import Config, load_config
 from tf_lift.config.flags import add_config_flags
-from tf_lift.data.dataset_info import Boundaries
-from tf_lift.retrieval.match_sets import find_match_sets
+from tf_lift.data.dataset_info import Boundaries, build_match_sets
 from tf_lift.workspace import Workspace
 
 from . import log_steps
@@ -77,7 +76,7 @@ def run(
     if not force and existing and workspace.is_fresh("dataset") and existing["inputs"] == inputs_seen:
         logger.info("preprocess: %s is up to date", workspace.dataset_dir)
         return existing
-    new_paths = tuple(path for pattern in append for path in expand_paths([pattern])) or log_paths
+    new_paths = tuple(expand_paths(append)) or log_paths
     if append and "://" in staging:
         raise ValueError(
             "Appending reads the present data set in the workspace, which workers elsewhere cannot. Received: --append with "
@@ -196,11 +195,7 @@ def _open_previous(
 def _is_grouped(config: Config, log_paths: Sequence[str]) -> bool:
     """Whether targets and posting lists meet by key: as configured, or by a guess at the lists' size from the files'."""
     schema, pipeline = config.schema, config.pipeline
-    match_sets = find_match_sets(
-        schema.query_indices,
-        len(schema),
-        {schema.user_index: schema.indices("user"), schema.item_index: schema.indices("item")},
-    )
+    match_sets = build_match_sets(schema)
     if pipeline.join == "grouped" and not match_sets.is_complete:
         raise ValueError(
             f'`pipeline.join = "grouped"` needs posting lists for all sets of query fields. Received: {len(schema.query_indices)} '

@@ -440,3 +440,16 @@ def test_without_lists_for_all_sets_auto_broadcasts(tmp_path, caplog):
     for field in dataclasses.fields(Neighbours):
         np.testing.assert_array_equal(getattr(written, field.name), getattr(built, field.name))
     assert (written.rows[200:] != NO_ROW).all()
+
+
+def test_without_lists_for_all_sets_static_mode_lists_every_row(tmp_path):
+    config = dataclasses.replace(build_wide_config(tmp_path, join="broadcast"), split=Split(mode="static"))
+    preprocess.run(config)
+    dataset = open_dataset(Workspace(config))
+    log, lists = dataset.log, dataset.posting_lists
+    rows = lists.rank_to_row
+    user = log.fields[:, config.schema.user_index]
+    pool = PoolRows(log.fields[rows], log.time[rows], user[rows], dataset.positive[rows], rows)
+    built = build_posting_lists(pool, dataset.info.match_sets, False, config.retrieval)
+    assert lists.rule is None and len(rows) > 100
+    np.testing.assert_array_equal(lists.ranks, built.ranks)

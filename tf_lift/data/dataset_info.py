@@ -9,6 +9,7 @@ import numpy as np
 
 from tf_lift.config import Config
 from tf_lift.retrieval.match_sets import MatchSets, find_match_sets
+from tf_lift.schema import Schema
 from tf_lift.vocabulary import Vocabulary, read_vocabulary
 
 SPLITS = ("train", "validation", "test")
@@ -61,6 +62,12 @@ class DatasetInfo:
         return tuple(index for index, fields in enumerate(self.match_sets.generators) if len(fields) <= 2)
 
 
+def build_match_sets(schema: Schema) -> MatchSets:
+    """The closed sets of a schema's query fields: a user determines the user fields, an item the item fields."""
+    determined = {schema.user_index: schema.indices("user"), schema.item_index: schema.indices("item")}
+    return find_match_sets(schema.query_indices, len(schema), determined)
+
+
 def read_dataset_info(dataset_dir: Path, config: Config, manifest: Mapping[str, Any]) -> DatasetInfo:
     """Reads vocabularies, entity tables and match sets.
 
@@ -74,10 +81,6 @@ def read_dataset_info(dataset_dir: Path, config: Config, manifest: Mapping[str, 
     return DatasetInfo(
         Boundaries(**manifest["boundaries"]),
         vocabularies,
-        find_match_sets(
-            schema.query_indices,
-            len(schema),
-            {schema.user_index: schema.indices("user"), schema.item_index: schema.indices("item")},
-        ),
+        build_match_sets(schema),
         {entity: np.load(dataset_dir / f"{entity}s.npy") for entity in ("user", "item")},
     )

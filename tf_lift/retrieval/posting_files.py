@@ -73,7 +73,7 @@ def read_posting_lists(
     for set_index in range(len(match_sets)):
         for part in sorted({key.part for key in parts if key.set_index == set_index}):
             pieces = [read_part(dataset_dir, key) for key in parts if (key.set_index, key.part) == (set_index, part)]
-            builder.add(pieces[0] if len(pieces) == 1 else merge_set_postings(pieces, None))
+            builder.add(merge_set_postings(pieces, None))
         builder.end_set()
     fields = np.stack([log.fields[:, field][rank_to_row] for field in match_sets.query_fields()], axis=1)
     return builder.finish(rank_to_row, log.time[rank_to_row], fields, log.fields[:, user_field][rank_to_row])

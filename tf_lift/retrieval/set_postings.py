@@ -153,6 +153,8 @@ def build_set_postings(
 
 def merge_set_postings(parts: Sequence[SetPostings], rule: NewestRule | None) -> SetPostings:
     """Merges the lists of consecutive slices of the pool, oldest slice first."""
+    if len(parts) == 1:
+        return _cut(parts[0], rule)
     joined = (
         np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(SetPostings)
     )
