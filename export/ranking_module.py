@@ -1,32 +1,49 @@
 """Everything between raw ids and probabilities, as one graph of stock TensorFlow operations (DESIGN.md section 6)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lift.config import Config
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.examples import ExampleSpec
 from tf_lift.data.row_references import RowReferences
-from tf_lift.datastore import Datastore
+from tf_lift.datastore import Datastore, Window, quantise_states, select_states
 from tf_lift.models.predictor import Prediction, Predictor
-from tf_lift.retrieval.graph import PostingListGraph, constant_variable, segment_lower_bound
-from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID, UNKNOWN_ID
+from tf_lift.retrieval.graph import PostingListGraph, constant_variable, listed_ranks, segment_lower_bound
+from tf_lift.schema import FIRST_VALUE_ID, HISTORY_PREFIX, PADDING_ID
+
+from .request_fields import RequestFields
+from .request_history import BehaviourTable, select_window
 
 NUM_NEXT_ITEMS = 5  # items after a neighbour that `explain` names
+
+
+class Ranked(NamedTuple):
+    """A ranked batch.
+
+    Attributes:
+        slate: what the predictor read of `RowReferences.resolve`'s, `mask` among it.
+        prediction: logits [B, C] and attention [B, C, K].
+    """
+
+    slate: dict[str, tf.Tensor]
+    prediction: Prediction
 
 
 class RankingModule(tf.Module):
     """The ranker with all that it looks up: vocabularies, attributes, posting lists, log, states and weights.
 
-    Constants are variables, so that they are restored from the SavedModel's variable files. The vocabularies of users, items and
-    context fields are asset files.
+    Constants are variables, so that they are restored from the SavedModel's variable files. The vocabularies of users, their
+    attributes, items and context fields are asset files.
 
     Args:
         dataset: the data set.
-        predictor: the trained predictor, whose `datastore` must be `variable_datastore`'s.
+        predictor: the trained predictor, whose `datastore` must be `served_datastore`'s.
         spec: the examples' definition.
         asset_dir: a folder for the vocabularies' files until the model is saved.
     """
@@ -36,30 +53,20 @@ class RankingModule(tf.Module):
         self._config, self._schema, self._spec = dataset.config, dataset.config.schema, spec
         self._predictor = predictor
         store = predictor.datastore
-        self._variables = [store.fields, store.behaviours, store.times, store.user_indices, store.window_first]
-        self._variables += [store.window_length, store.states]
+        values = [getattr(store, field.name) for field in dataclasses.fields(store)]
+        self._variables = [value for value in values if isinstance(value, tf.Variable)]
         log, lists, schema = dataset.log, dataset.posting_lists, self._schema
         shared = (*schema.indices("user"), *schema.indices("context"))
         self.posting_lists = PostingListGraph(
             lists, self._config.retrieval, shared, dataset.info.statistic_sets, schema.user_index
         )
-        self._user_starts = constant_variable(log.user_starts, "user_starts")
-        self._time_order = constant_variable(log.time_order, "time_order")
-        self._row_references = RowReferences(self._time_order, self._user_starts)
+        self._row_references = RowReferences(constant_variable(log.time_order, "time_order"), store.user_starts)
+        self._time_order = self._row_references.time_order
         self._longest_user = int(np.diff(log.user_starts).max(initial=0))
-        self._first_times = [
-            constant_variable(vocabulary.first_times, f"first_times_{vocabulary.name}")
-            for vocabulary in dataset.info.vocabularies
-        ]
-        self._entity_fields = {
-            entity: constant_variable(_with_reserved_rows(table, schema.indices(entity)), f"{entity}_fields")  # type: ignore[arg-type]
-            for entity, table in dataset.info.entity_fields.items()
-        }
-        looked_up = [schema.user_index, schema.item_index, *schema.indices("context")]
-        self._tables = {
-            schema.names[index]: IdTable(dataset.info.vocabularies[index].values, schema.names[index], asset_dir)
-            for index in looked_up
-        }
+        self.fields = RequestFields(schema, dataset.info, asset_dir)
+        self._behaviours = BehaviourTable(self._config.behaviour)
+        # One function for all signatures that retrieve: it is traced, saved and loaded once.
+        self._rank_fields = tf.function(self._rank_slate, input_signature=self._rank_inputs(), autograph=False)
         self._names = {
             entity: constant_variable(
                 np.array(["", "", *dataset.info.vocabularies[index].values], object), f"{entity}_names"
@@ -67,36 +74,37 @@ class RankingModule(tf.Module):
             for entity, index in (("user", schema.user_index), ("item", schema.item_index))
         }
 
-    @property
-    def context_names(self) -> tuple[str, ...]:
-        """Names of the context fields, which a request brings."""
-        return tuple(self._schema.fields[index].name for index in self._schema.indices("context"))
-
-    def rank(
-        self, user: tf.Tensor, candidates: tf.Tensor, time: tf.Tensor, context: dict[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
+    def rank_known_user(self, request: Mapping[str, tf.Tensor]) -> Ranked:
         """Ranks candidates for users of the log, using the log as it stood strictly before a time.
 
         Args:
-            user: string [B].
-            candidates: string [B, C]; "" is padding.
-            time: int64 [B] epoch seconds.
-            context: string [B] for each context field; "" is unknown.
-
-        Returns:
-            `slate`, what `RowReferences.resolve` would return; `prediction`, logits [B, C] and attention [B, C, K].
+            request: `user` string [B]; `candidates` string [B, C], "" is padding; `time` int64 [B] epoch seconds; and each context
+                field, string [B], "" is unknown.
         """
-        slate = self._build_slate(user, candidates, time, context)
-        return {"slate": slate, "prediction": self._predictor(slate, training=False)}
+        user_ids = self.fields.user_ids(request["user"])
+        history = self._predictor.datastore.history(self._positions_at(user_ids, request["time"]))
+        return self._rank(request, self.fields.users(user_ids, {}), history)
 
-    def rank_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Ranks serialized examples, string [B]; returns as `rank`."""
+    def rank(self, request: Mapping[str, tf.Tensor]) -> Ranked:
+        """Ranks candidates for users whose history the request brings.
+
+        Args:
+            request: as for `rank_known_user`, and `history_items`, `history_behaviours` string and `history_times` int64 [B, H], "" is
+                padding; `history_<name>` string [B, H] for each context field; and each of the user's attributes, string [B], ""
+                takes the log's. Interactions at or after `time` are not seen, nor more than the newest L.
+        """
+        user_ids = self.fields.user_ids(request["user"])
+        users = self.fields.users(user_ids, {name: request[name] for name in self.fields.attribute_names})
+        return self._rank(request, users, self._read_history(request, users))
+
+    def rank_examples(self, serialized: tf.Tensor) -> Ranked:
+        """Ranks serialized examples, string [B]."""
         slate = self._row_references.resolve(self._spec.parse(serialized))
-        return {"slate": slate, "prediction": self._predictor(slate, training=False)}
+        return Ranked(slate, self._predictor(slate, training=False))
 
-    def describe_neighbours(self, slate: dict[str, tf.Tensor], prediction: Prediction) -> dict[str, tf.Tensor]:
+    def describe_neighbours(self, ranked: Ranked) -> dict[str, tf.Tensor]:
         """The neighbours of a slate, [B, C, K] each, and the next items after them, [B, C, K, NUM_NEXT_ITEMS]."""
-        schema, store = self._schema, self._predictor.datastore
+        schema, store, slate = self._schema, self._predictor.datastore, ranked.slate
         rows = slate["neighbour_rows"]
         known = rows >= 0
         safe = tf.maximum(rows, 0)
@@ -112,121 +120,96 @@ class RankingModule(tf.Module):
             "neighbour_item": tf.where(known, tf.gather(names, fields[..., schema.item_index]), ""),
             "neighbour_time": tf.where(known, tf.gather(store.times, safe), 0),
             "neighbour_score": slate["neighbour_scores"],
-            "attention": prediction.attention,
+            "attention": ranked.prediction.attention,
             "neighbour_next_items": tf.where(is_visible, tf.gather(names, next_items), ""),
         }
 
-    def _build_slate(
-        self, user: tf.Tensor, candidates: tf.Tensor, time: tf.Tensor, context: dict[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        schema = self._schema
-        batch, num_candidates = tf.unstack(tf.shape(candidates))
-        user_ids = self._tables[schema.names[schema.user_index]].lookup(user)
-        item_ids = self._tables[schema.names[schema.item_index]].lookup(candidates)
-        raw = self._gather_fields(user_ids, item_ids, context)
-        flat_times = tf.repeat(time, num_candidates)
-        known = self._known_as_of(tf.reshape(raw, [-1, len(schema)]), flat_times)
-        fields = tf.reshape(known, [batch, num_candidates, len(schema)])
-        found = self.posting_lists.nearest(fields, time, tf.reduce_max(fields[..., schema.user_index], axis=1))
-        k = self._config.retrieval.num_neighbours
-        num_future = self._num_visible_future(tf.reshape(found.rows, [-1, k]), flat_times)
-        return {
-            "time": time,
-            "row": tf.fill([batch], tf.constant(-1, tf.int64)),
-            "history_position": self._positions_at(user_ids, time),
+    def _rank(self, request: Mapping[str, tf.Tensor], users: tf.Tensor, history: Window) -> Ranked:
+        context = {name: request[name][:, None] for name in self.fields.context_names}
+        fields, item_ids = self.fields.interactions(users, request["candidates"], context)
+        return Ranked(*self._rank_fields(fields, item_ids != PADDING_ID, request["time"], *history))
+
+    def _rank_slate(self, fields: tf.Tensor, mask: tf.Tensor, time: tf.Tensor, *history: tf.Tensor) -> Ranked:
+        """Retrieval and prediction.
+
+        Args:
+            fields: int32 [B, C, M] ids.
+            mask: bool [B, C], True where a candidate is real.
+            time: int64 [B].
+            *history: a `Window`.
+        """
+        fields = tf.where(mask[..., None], self.fields.known_as_of(fields, time), PADDING_ID)
+        own_users = tf.reduce_max(fields[..., self._schema.user_index], axis=1)  # as of the time, as in Beam's examples
+        found = self.posting_lists.nearest(fields, time, own_users)
+        slate = {
             "fields": fields,
-            "label": tf.zeros([batch, num_candidates]),
-            "mask": item_ids != PADDING_ID,
+            "mask": mask,
             "neighbour_rows": found.rows,
             "neighbour_scores": found.scores,
-            "neighbour_num_future": tf.reshape(num_future, [batch, num_candidates, k]),
+            "neighbour_num_future": self._num_visible_future(found.rows, time[:, None, None]),
             "match_counts": found.counts,
             "match_positives": found.positives,
         }
+        return Ranked(slate, self._predictor.predict_slate(slate, Window(*history), training=False))
 
-    def _gather_fields(self, user_ids: tf.Tensor, item_ids: tf.Tensor, context: dict[str, tf.Tensor]) -> tf.Tensor:
-        """int32 [B, C, M] ids, each field from its entity."""
-        schema = self._schema
-        users = tf.gather(self._entity_fields["user"], user_ids)[:, None, :]
-        items = tf.gather(self._entity_fields["item"], item_ids)
-        columns = []
-        for index, field in enumerate(schema.fields):
-            if field.entity == "item":
-                columns.append(items[..., index])
-            elif field.entity == "user":
-                columns.append(tf.broadcast_to(users[..., index], tf.shape(item_ids)))
-            else:
-                ids = self._tables[field.name].lookup(context[field.name])
-                columns.append(tf.broadcast_to(ids[:, None], tf.shape(item_ids)))
-        return tf.stack(columns, axis=-1)
+    def _rank_inputs(self) -> list[tf.TensorSpec]:
+        """The arguments of `_rank_slate`."""
+        num_fields, length = len(self._schema), self._config.retrieval.context_length
+        window = Window(
+            fields=tf.TensorSpec([None, length, num_fields], tf.int32),
+            behaviours=tf.TensorSpec([None, length], tf.int32),
+            times=tf.TensorSpec([None, length], tf.int64),
+            mask=tf.TensorSpec([None, length], tf.bool),
+            num_rows=tf.TensorSpec([None], tf.int32),
+        )
+        fields = tf.TensorSpec([None, None, num_fields], tf.int32)
+        return [fields, tf.TensorSpec([None, None], tf.bool), tf.TensorSpec([None], tf.int64), *window]
 
-    def _known_as_of(self, fields: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """As `Dataset.known_as_of`."""
-        known = [tf.searchsorted(first, times) + FIRST_VALUE_ID for first in self._first_times]
-        return tf.where(fields < tf.stack(known, axis=1), fields, UNKNOWN_ID)
+    def _read_history(self, request: Mapping[str, tf.Tensor], users: tf.Tensor) -> Window:
+        items, behaviours, times = (request[HISTORY_PREFIX + name] for name in ("items", "behaviours", "times"))
+        context = {name: request[HISTORY_PREFIX + name] for name in self.fields.context_names}
+        fields, item_ids = self.fields.interactions(users, items, context)
+        classes = self._behaviours.lookup(behaviours)
+        length = self._config.retrieval.context_length
+        return select_window(fields, classes, times, item_ids != PADDING_ID, request["time"], length)
 
     def _positions_at(self, user_ids: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """int64 [B], as `InteractionLog.positions_at`."""
+        store = self._predictor.datastore
         known = user_ids >= FIRST_VALUE_ID
         index = tf.where(known, user_ids - FIRST_VALUE_ID, 0)
-        starts, stops = tf.gather(self._user_starts, index), tf.gather(self._user_starts, index + 1)
+        starts, stops = tf.gather(store.user_starts, index), tf.gather(store.user_starts, index + 1)
         steps = max(1, self._longest_user).bit_length()
-        ends = segment_lower_bound(self._predictor.datastore.times, starts, stops, times, steps)
+        ends = segment_lower_bound(store.times, starts, stops, times, steps)
         return tf.where(known, ends + tf.cast(index, tf.int64) + 1, 0)
 
     def _num_visible_future(self, rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """int32 [n, K], as `InteractionLog.num_visible_future`; 0 where there is no row."""
+        """int32 of the rows' shape, as `InteractionLog.num_visible_future`; 0 where there is no row."""
         store, length = self._predictor.datastore, self._config.retrieval.context_length
         safe = tf.maximum(rows, 0)
         first = tf.cast(safe, tf.int64) + 1
-        stops = tf.minimum(first + length, tf.gather(self._user_starts, tf.gather(store.user_indices, safe) + 1))
-        bounds = tf.broadcast_to(times[:, None], tf.shape(first))
+        stops = tf.minimum(first + length, tf.gather(store.user_starts, tf.gather(store.user_indices, safe) + 1))
+        bounds = tf.broadcast_to(times, tf.shape(first))
         ends = segment_lower_bound(store.times, first, stops, bounds, length.bit_length())
         return tf.where(rows >= 0, tf.cast(ends - first, tf.int32), 0)
 
 
-def variable_datastore(store: Datastore) -> Datastore:
-    """The same datastore with variables in the place of constants."""
-    names = ("fields", "behaviours", "times", "user_indices", "window_first", "window_length", "states")
-    return dataclasses.replace(store, **{name: constant_variable(getattr(store, name), name) for name in names})
+def typed_datastore(config: Config, store: Datastore) -> Datastore:
+    """The datastore with states of the configured type, all of them; from float16."""
+    return quantise_states(store) if config.export.state_type == "int8" else store
 
 
-def _with_reserved_rows(table: np.ndarray, columns: tuple[int, ...]) -> np.ndarray:
-    """The entity table by id: padding, then unknown in the entity's own columns, then the entities."""
-    reserved = np.full((FIRST_VALUE_ID, table.shape[1]), PADDING_ID, np.int32)
-    reserved[UNKNOWN_ID, list(columns)] = UNKNOWN_ID
-    return np.concatenate([reserved, table])
-
-
-class IdTable(tf.Module):
-    """Strings to ids, from an asset file with a value a line.
+def served_datastore(dataset: Dataset, store: Datastore) -> Datastore:
+    """The datastore as it is exported: variables, and the states of those positions alone that a neighbour's contexts may point at.
 
     Args:
-        values: the vocabulary's values, the first with id FIRST_VALUE_ID.
-        name: the field.
-        asset_dir: where the asset file is written; saving the model copies it.
-
-    Raises:
-        ValueError: a value holds a line break.
+        dataset: the data set.
+        store: all states, of the type to be served.
     """
-
-    def __init__(self, values: Sequence[str], name: str, asset_dir: Path) -> None:
-        super().__init__(name=f"ids_{name}")
-        broken = next((value for value in values if "\n" in value or "\r" in value), None)
-        if broken is not None:
-            raise ValueError(
-                f"Identifiers must not hold line breaks. Received: {broken!r} in field {name!r}. Clean the log's column."
-            )
-        path = asset_dir / f"{name}.txt"
-        path.write_text("".join(f"{value}\n" for value in values), encoding="utf-8")
-        content = tf.lookup.TextFileIndex
-        initializer = tf.lookup.TextFileInitializer(
-            str(path), tf.string, content.WHOLE_LINE, tf.int64, content.LINE_NUMBER, vocab_size=len(values)
-        )
-        self._table = tf.lookup.StaticHashTable(initializer, default_value=-1)
-
-    def lookup(self, values: tf.Tensor) -> tf.Tensor:
-        """int32 ids of strings: PADDING_ID for "", UNKNOWN_ID for what the vocabulary lacks."""
-        lines = tf.cast(self._table.lookup(values), tf.int32)
-        ids = tf.where(lines >= 0, lines + FIRST_VALUE_ID, UNKNOWN_ID)
-        return tf.where(values == "", PADDING_ID, ids)
+    lists, length = dataset.posting_lists, dataset.config.retrieval.context_length
+    is_needed = dataset.log.positions_around(lists.rank_to_row[listed_ranks(lists)], length)
+    if not is_needed[1:].all():
+        store = select_states(store, is_needed)
+    values = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
+    tensors = {name: value for name, value in values.items() if tf.is_tensor(value)}
+    return dataclasses.replace(store, **{name: constant_variable(value, name) for name, value in tensors.items()})

@@ -20,10 +20,11 @@ from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
 
-from .ranking_module import RankingModule, variable_datastore
-from .signatures import build_signatures
+from .ranking_module import RankingModule, served_datastore, typed_datastore
+from .signatures import build_signatures, set_method_names
 from .verify import verify
 from .versions import list_versions, read_fingerprint, write_fingerprint
+from .warmup import write_warmup
 
 logger = logging.getLogger("export.saved_model")
 
@@ -55,8 +56,10 @@ def run(workspace: Workspace, force: bool = False) -> Path:
     aside = workspace.models_dir / f"{version}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     aside.parent.mkdir(parents=True, exist_ok=True)
-    save(workspace, dataset, spec, read_datastore(workspace, dataset), aside)
+    store = typed_datastore(workspace.config, read_datastore(workspace, dataset))
+    save(workspace, dataset, spec, served_datastore(dataset, store), aside)
     write_fingerprint(aside, fingerprint)
+    write_warmup(dataset, aside, workspace.config.name)
     difference = verify(workspace, aside)
     logger.info(
         "export: reloaded in a fresh process; the largest difference to the model in memory is %.1e", difference
@@ -76,11 +79,20 @@ def run(workspace: Workspace, force: bool = False) -> Path:
 
 
 def save(workspace: Workspace, dataset: Dataset, spec: ExampleSpec, datastore: Datastore, folder: Path) -> None:
-    """Saves the trained ranker as a SavedModel in a folder."""
-    predictor = read_predictor(workspace, dataset, variable_datastore(datastore), spec)
+    """Saves the trained ranker as a SavedModel in a folder.
+
+    Args:
+        workspace: the configuration's folders.
+        dataset: the data set.
+        spec: the examples' definition.
+        datastore: what `served_datastore` returned.
+        folder: where it is written.
+    """
+    predictor = read_predictor(workspace, dataset, datastore, spec)
     with tempfile.TemporaryDirectory() as asset_dir:
         module = RankingModule(dataset, predictor, spec, Path(asset_dir))
         tf.saved_model.save(module, str(folder), signatures=build_signatures(module))
+    set_method_names(str(folder))
     size, num_rows = module.posting_lists.num_bytes(), len(dataset.posting_lists.rank_to_row)
     logger.info("export: retrieval tables, %.1f MB, %.0f bytes a row of the pool", size / 1e6, size / max(1, num_rows))
 
@@ -89,8 +101,9 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m export.saved_model",
-        description="Exports the trained ranker as a SavedModel with the signatures rank_known_user, explain and serving_default, into "
-        "a new numeric version folder, and checks it in a fresh process. Run `python -m tf_lift.train` first.",
+        description="Exports the trained ranker as a SavedModel with the signatures rank, rank_known_user, explain, classify, regress and "
+        "serving_default, and warm-up requests, into a new numeric version folder, and checks it in a fresh process. Run "
+        "`python -m tf_lift.train` first.",
     )
     add_config_flags(parser)
     parser.add_argument("--force", action="store_true", help="export a new version even if the newest is up to date")

@@ -4,9 +4,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_lift.models.predictor import Prediction
+from tf_lift.schema import HISTORY_PREFIX
 
-from .ranking_module import RankingModule
+from .ranking_module import Ranked, RankingModule
+from .request_examples import request_example_spec
+
+CLASSES = ("negative", "positive")
+# What TensorFlow Serving's Classify and Regress look for, in place of `predict`.
+METHOD_NAMES = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
 
 def build_signatures(module: RankingModule) -> dict[str, Any]:
@@ -14,47 +19,87 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
 
     | signature | inputs | outputs |
     | --- | --- | --- |
-    | `serving_default` | examples string [B] | probabilities float32 [B, C], mask bool [B, C] |
-    | `rank_known_user` | user string [B], candidates string [B, C], time int64 [B] | the same |
-    | `explain` | the same | also what `RankingModule.describe_neighbours` returns |
+    | `rank_known_user` | user string [B], candidates string [B, C], time int64 [B] | probabilities float32 [B, C], mask bool [B, C] |
+    | `rank` | the same; history_items, history_behaviours string, history_times int64 [B, H]; the user's attributes string [B] | the same |
+    | `explain` | as `rank_known_user` | also what `RankingModule.describe_neighbours` returns |
+    | `serving_default` | examples string [B], as Beam writes them | probabilities, mask |
+    | `classify` | inputs string [B], tf.Examples of `request_example_spec` | classes string [B, 2], scores float32 [B, 2] |
+    | `regress` | inputs string [B] | outputs float32 [B] |
 
-    A candidate "" is padding. The latter two also take each context field, string [B].
+    A candidate or an item of a history that is "" is padding. The first three also take each context field, string [B], and `rank` takes
+    it for the history, `history_<name>` string [B, H].
     """
+    one, many = [None], [None, None]
+    context = {name: _input(name, one) for name in module.fields.context_names}
     request = {
-        "user": tf.TensorSpec([None], tf.string, name="user"),
-        "candidates": tf.TensorSpec([None, None], tf.string, name="candidates"),
-        "time": tf.TensorSpec([None], tf.int64, name="time"),
-        **{name: tf.TensorSpec([None], tf.string, name=name) for name in module.context_names},
+        "user": _input("user", one),
+        "candidates": _input("candidates", many),
+        "time": _input("time", one, tf.int64),
+        **context,
     }
+    history = {
+        name: _input(name, many, tf.int64 if name == "history_times" else tf.string)
+        for name in (HISTORY_PREFIX + part for part in ("items", "behaviours", "times", *context))
+    }
+    attributes = {name: _input(name, one) for name in module.fields.attribute_names}
 
     @tf.function(autograph=False)
     def rank_known_user(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        ranked = _rank(module, inputs)
-        return _probabilities(ranked["slate"], ranked["prediction"])
+        return _answer(module.rank_known_user(inputs))
+
+    @tf.function(autograph=False)
+    def rank(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _answer(module.rank(inputs))
 
     @tf.function(autograph=False)
     def explain(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        ranked = _rank(module, inputs)
-        answers = _probabilities(ranked["slate"], ranked["prediction"])
-        return answers | module.describe_neighbours(ranked["slate"], ranked["prediction"])
+        ranked = module.rank_known_user(inputs)
+        return _answer(ranked) | module.describe_neighbours(ranked)
 
     @tf.function(autograph=False)
     def serving_default(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        ranked = module.rank_examples(examples)
-        return _probabilities(ranked["slate"], ranked["prediction"])
+        return _answer(module.rank_examples(examples))
+
+    @tf.function(autograph=False)
+    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        positive = _rank_pairs(module, inputs)
+        classes = tf.tile(tf.constant([CLASSES]), [tf.size(positive), 1])
+        return {"classes": classes, "scores": tf.stack([1.0 - positive, positive], axis=1)}
+
+    @tf.function(autograph=False)
+    def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": _rank_pairs(module, inputs)}
 
     return {
         "rank_known_user": rank_known_user.get_concrete_function(**request),
+        "rank": rank.get_concrete_function(**request, **history, **attributes),
         "explain": explain.get_concrete_function(**request),
-        "serving_default": serving_default.get_concrete_function(tf.TensorSpec([None], tf.string, name="examples")),
+        "serving_default": serving_default.get_concrete_function(_input("examples", one)),
+        "classify": classify.get_concrete_function(_input("inputs", one)),
+        "regress": regress.get_concrete_function(_input("inputs", one)),
     }
 
 
-def _rank(module: RankingModule, inputs: dict[str, tf.Tensor]) -> dict[str, Any]:
-    context = {name: inputs[name] for name in module.context_names}
-    return module.rank(inputs["user"], inputs["candidates"], inputs["time"], context)
+def set_method_names(folder: str) -> None:
+    """Tells TensorFlow Serving which signatures of a SavedModel are for Classify and for Regress."""
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
+    for name, method_name in METHOD_NAMES.items():
+        updater.replace_method_name(signature_key=name, method_name=method_name, tags="serve")
+    updater.save(new_export_dir=None)
 
 
-def _probabilities(slate: dict[str, tf.Tensor], prediction: Prediction) -> dict[str, tf.Tensor]:
+def _input(name: str, shape: list[None], dtype: tf.DType = tf.string) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+def _rank_pairs(module: RankingModule, examples: tf.Tensor) -> tf.Tensor:
+    """Probabilities float32 [B] of serialized (user, item) pairs: slates of one."""
+    request = tf.io.parse_example(examples, request_example_spec(module.fields.context_names))
+    request["candidates"] = request.pop("item")[:, None]
+    return _answer(module.rank_known_user(request))["probabilities"][:, 0]
+
+
+def _answer(ranked: Ranked) -> dict[str, tf.Tensor]:
     """Probabilities, 0 where a candidate is padding, and the mask of the others."""
-    return {"probabilities": tf.where(slate["mask"], tf.sigmoid(prediction.logits), 0.0), "mask": slate["mask"]}
+    mask = ranked.slate["mask"]
+    return {"probabilities": tf.where(mask, tf.sigmoid(ranked.prediction.logits), 0.0), "mask": mask}

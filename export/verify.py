@@ -15,11 +15,13 @@ from tf_lift.config import load_config
 from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
-from tf_lift.data.raw_requests import build_request
+from tf_lift.data.raw_requests import build_history, build_request
 from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
 
+from .ranking_module import typed_datastore
+from .request_examples import build_request_examples
 from .versions import list_versions, read_fingerprint
 
 logger = logging.getLogger("export.verify")
@@ -31,8 +33,8 @@ _NUM_SLATES = 64
 def verify(workspace: Workspace, model_dir: Path) -> float:
     """Compares an exported model, loaded in a fresh process without this project's code, with the one in memory.
 
-    Test examples go through `serving_default` as Beam wrote them, and through `rank_known_user` as raw ids: the latter is the check
-    against training-serving skew.
+    Test examples go through `serving_default` as Beam wrote them; through `rank_known_user` as raw ids; through `rank` as raw ids with
+    the history that the log has; and their first candidates through `regress`: this is the check against training-serving skew.
 
     Args:
         workspace: the configuration's folders.
@@ -47,14 +49,24 @@ def verify(workspace: Workspace, model_dir: Path) -> float:
     dataset = open_dataset(workspace)
     spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
     serialized = _read_serialized(dataset)
-    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
+    store = typed_datastore(workspace.config, read_datastore(workspace, dataset))
+    model = read_predictor(workspace, dataset, store, spec)
     slate = dataset.row_references.resolve(spec.parse(tf.constant(serialized)))
     expected = np.where(slate["mask"], tf.sigmoid(model(slate, training=False).logits), 0.0)
     request = build_request(dataset, slate)
-    requests = {"serving_default/examples": np.array(serialized, object)}
-    requests |= {f"rank_known_user/{name}": values for name, values in request.items()}
+    length = workspace.config.retrieval.context_length
+    history = build_history(dataset, slate["history_position"].numpy(), length)
+    pairs = build_request_examples(request, workspace.config.schema)
+    by_signature: dict[str, Mapping[str, np.ndarray]] = {
+        "serving_default": {"examples": np.array(serialized, object)},
+        "rank_known_user": request,
+        "rank": {**request, **history},
+        "regress": {"inputs": np.array(pairs, object)},
+    }
+    requests = {f"{name}/{key}": values for name, inputs in by_signature.items() for key, values in inputs.items()}
     answers = _run_in_fresh_process(model_dir, requests)
-    wanted = {"serving_default": expected, "rank_known_user": np.where(request["candidates"] != "", expected, 0.0)}
+    from_ids = np.where(request["candidates"] != "", expected, 0.0)
+    wanted = {"serving_default": expected, "rank_known_user": from_ids, "rank": from_ids, "regress": from_ids[:, 0]}
     differences = {name: float(np.abs(answer - wanted[name]).max()) for name, answer in answers.items()}
     worst = max(differences, key=lambda name: differences[name])
     if not differences[worst] <= TOLERANCE:
@@ -92,10 +104,11 @@ import tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 requests = np.load(sys.argv[2], allow_pickle=True)
 answers = {}
-for signature in ("serving_default", "rank_known_user"):
+for signature in sorted({name.split("/")[0] for name in requests.files}):
     inputs = {name.split("/")[1]: tf.constant(requests[name].tolist()) if requests[name].dtype == object
               else tf.constant(requests[name]) for name in requests.files if name.startswith(signature + "/")}
-    answers[signature] = model.signatures[signature](**inputs)["probabilities"].numpy()
+    outputs = model.signatures[signature](**inputs)
+    answers[signature] = outputs["outputs" if signature == "regress" else "probabilities"].numpy()
 np.savez(sys.argv[3], **answers)
 """
 

@@ -35,36 +35,42 @@ class Datastore:
 
     Attributes:
         fields: int32 [N, M].
-        behaviours: int32 [N].
+        behaviours: int8 [N].
         times: int64 [N].
         user_indices: int32 [N].
-        window_first: int32 [P], the first row that a position's state encodes.
-        window_length: int32 [P], how many rows it encodes.
-        states: float16 [P, v]; position 0 is zeros.
+        user_starts: int64 [U + 1] where each user's rows begin.
+        states: float16 [R, v], or int8 with `state_scales`.
         context_length: L.
+        state_places: int32 [P] which of the R states each position has; None: R is P, and each has its own. Position 0 has zeros.
+        state_scales: float32 [v] what each number of an int8 state is multiplied with; None: states are float16.
     """
 
     fields: tf.Tensor
     behaviours: tf.Tensor
     times: tf.Tensor
     user_indices: tf.Tensor
-    window_first: tf.Tensor
-    window_length: tf.Tensor
+    user_starts: tf.Tensor
     states: tf.Tensor
     context_length: int
+    state_places: tf.Tensor | None = None
+    state_scales: tf.Tensor | None = None
 
     def window(self, first_rows: tf.Tensor, num_rows: tf.Tensor) -> Window:
         """Slices of the log.
 
         Args:
-            first_rows: int32 [B].
+            first_rows: integers [B].
             num_rows: int32 [B], at most L.
         """
         places = tf.range(self.context_length)
         mask = places < num_rows[:, None]
-        rows = tf.where(mask, first_rows[:, None] + places, 0)
+        rows = tf.where(mask, first_rows[:, None] + tf.cast(places, first_rows.dtype), 0)
         fields = tf.where(mask[..., None], tf.gather(self.fields, rows), 0)
-        return Window(fields, tf.gather(self.behaviours, rows), tf.gather(self.times, rows), mask, num_rows)
+        return Window(fields, self.behaviours_of(rows), tf.gather(self.times, rows), mask, num_rows)
+
+    def behaviours_of(self, rows: tf.Tensor) -> tf.Tensor:
+        """int32 classes of rows, of their shape."""
+        return tf.cast(tf.gather(self.behaviours, rows), tf.int32)
 
     def history(self, positions: tf.Tensor) -> Window:
         """The rows just before positions.
@@ -72,7 +78,14 @@ class Datastore:
         Args:
             positions: integers [B].
         """
-        return self.window(tf.gather(self.window_first, positions), tf.gather(self.window_length, positions))
+        positions = tf.cast(positions, tf.int64)
+        users = tf.range(tf.size(self.user_starts) - 1, dtype=tf.int64)
+        first_positions = self.user_starts[:-1] + users + 1
+        user = tf.maximum(tf.searchsorted(first_positions, positions, side="right", out_type=tf.int64) - 1, 0)
+        stop = tf.where(positions > 0, positions - user - 1, 0)
+        start = tf.where(positions > 0, tf.gather(self.user_starts, user), 0)
+        first = tf.maximum(stop - self.context_length, start)
+        return self.window(first, tf.cast(stop - first, tf.int32))
 
     def states_before(self, rows: tf.Tensor) -> tf.Tensor:
         """States of the histories of rows, float32 [.., v]; zeros for rows below 0."""
@@ -90,7 +103,9 @@ class Datastore:
         return self._states_at(tf.where((rows >= 0) & (num_future > 0), positions, 0))
 
     def _states_at(self, positions: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.gather(self.states, positions), tf.float32)
+        places = positions if self.state_places is None else tf.gather(self.state_places, positions)
+        states = tf.cast(tf.gather(self.states, places), tf.float32)
+        return states if self.state_scales is None else states * self.state_scales
 
 
 def build_datastore(log: InteractionLog, states: np.ndarray | None, context_length: int) -> Datastore:
@@ -101,7 +116,6 @@ def build_datastore(log: InteractionLog, states: np.ndarray | None, context_leng
         states: float16 [P, v]; None before the encoder has run.
         context_length: L.
     """
-    first, count = log.windows_at(np.arange(log.num_positions), context_length)
     if states is not None and len(states) != log.num_positions:
         raise ValueError(
             f"The datastore must hold one state a position. Received: {len(states)} for {log.num_positions} positions."
@@ -109,11 +123,36 @@ def build_datastore(log: InteractionLog, states: np.ndarray | None, context_leng
     with tf.device("CPU"):  # gathered from by the input side of every step; accelerators receive what was gathered
         return Datastore(
             tf.constant(log.fields),
-            tf.constant(log.behaviour, tf.int32),
+            tf.constant(log.behaviour),
             tf.constant(log.time),
             tf.constant(log.user_indices()),
-            tf.constant(first, tf.int32),
-            tf.constant(count, tf.int32),
+            tf.constant(log.user_starts),
             tf.constant(np.zeros((1, 1), np.float16) if states is None else states),
             context_length,
         )
+
+
+def select_states(store: Datastore, is_needed: np.ndarray) -> Datastore:
+    """The same datastore with the states of some positions alone.
+
+    Args:
+        store: a datastore with a state a position.
+        is_needed: bool [P] the positions; a context that points at another one gets zeros.
+    """
+    kept = np.flatnonzero(is_needed)
+    places = np.zeros(len(is_needed), np.int32)
+    places[kept] = np.arange(1, len(kept) + 1)
+    nothing = np.zeros_like(store.states[:1])
+    with tf.device("CPU"):
+        states = tf.constant(np.concatenate([nothing, store.states.numpy()[kept]]))
+        return dataclasses.replace(store, states=states, state_places=tf.constant(places))
+
+
+def quantise_states(store: Datastore) -> Datastore:
+    """The same datastore with int8 states: each of the v numbers has its own scale, its largest absolute value being 127."""
+    states = store.states.numpy()
+    largest = np.abs(states).max(axis=0, initial=0).astype(np.float32)
+    scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    with tf.device("CPU"):
+        quantised = tf.constant(np.rint(states / scales).astype(np.int8))
+        return dataclasses.replace(store, states=quantised, state_scales=tf.constant(scales))

@@ -136,6 +136,24 @@ class InteractionLog:
         """int64 [n], the position just before each row: its history."""
         return rows.astype(np.int64) + user_indices + 1
 
+    def positions_around(self, rows: np.ndarray, length: int) -> np.ndarray:
+        """Which positions the contexts of some rows may point at, whatever the as-of time.
+
+        Args:
+            rows: [n] row ids, of the retrieval pool.
+            length: L.
+
+        Returns:
+            bool [P]: the position just before each row, and those just after its first to L-th next row of the same user.
+        """
+        user = np.searchsorted(self.user_starts, rows, side="right") - 1
+        first = self.positions_of_rows(rows, user)
+        stops = np.minimum(first + length + 1, self.user_starts[user + 1] + user + 1) + 1
+        edges = np.bincount(first, minlength=self.num_positions + 1) - np.bincount(
+            stops, minlength=self.num_positions + 1
+        )
+        return np.cumsum(edges)[:-1] > 0
+
     def windows_at(self, positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows that a position's state encodes.
 

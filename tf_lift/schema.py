@@ -10,6 +10,10 @@ FIRST_VALUE_ID = 2
 
 Entity = Literal["user", "item", "context"]
 
+# Inputs of the served model, beside which requests name context fields and the user's attributes (DESIGN.md section 6).
+REQUEST_INPUTS = ("user", "item", "candidates", "time", "examples", "inputs")
+HISTORY_PREFIX = "history_"
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -64,6 +68,13 @@ class Schema:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"Field names must differ. Received twice: {', '.join(repeated)}.")
+        for field in self.fields:
+            in_requests = field.entity != "item" and not field.key
+            if in_requests and (field.name in REQUEST_INPUTS or field.name.startswith(HISTORY_PREFIX)):
+                raise ValueError(
+                    f"Fields that requests bring must not be named {', '.join(REQUEST_INPUTS)} or {HISTORY_PREFIX}..: the served model has "
+                    f"inputs of these names. Received: {field.name!r}. Rename it; `column` may name the log's own column."
+                )
         for entity in ("user", "item"):
             keys = [field.name for field in self.fields if field.entity == entity and field.key]
             if len(keys) != 1:

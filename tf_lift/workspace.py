@@ -24,7 +24,7 @@ _STAGE_SECTIONS = {
     "encode": (),
     "fit": ("encoder", "predictor", "training", "seed"),
     "evaluate": (),
-    "export": (),
+    "export": ("export",),
 }
 _STAGE_INPUTS = {
     "dataset": (),

@@ -10,13 +10,15 @@ import pytest
 import tensorflow as tf
 
 from export import saved_model
-from export.ranking_module import IdTable, RankingModule, variable_datastore
+from export.id_table import IdTable
+from export.ranking_module import RankingModule, served_datastore, typed_datastore
+from export.request_examples import build_request_examples
 from export.signatures import build_signatures
 from export.verify import TOLERANCE, verify
 from tf_lift import train
 from tf_lift.data.dataset_files import open_dataset
 from tf_lift.data.examples import build_example_spec
-from tf_lift.data.raw_requests import build_request
+from tf_lift.data.raw_requests import build_history, build_request
 from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
@@ -27,6 +29,7 @@ CASES = {
     "rolling_others": (NO_PRETRAINING, "retrieval.exclude_own_user=true"),
     "honest": ("honest", NO_PRETRAINING),
     "static_rim_others": ("rim", NO_PRETRAINING, "retrieval.exclude_own_user=true", "retrieval.min_future=2"),
+    "classes_int8": ("classes", "export.state_type=int8"),
 }
 
 
@@ -49,7 +52,7 @@ def exported(tiny: Any) -> Exported:
 def trained_case(tiny: Any, case: str) -> Workspace:
     """A workspace with a fitted predictor."""
     overrides = [
-        value for name in CASES[case] for value in (getattr(tiny, name) if name in ("honest", "rim") else (name,))
+        value for name in CASES[case] for value in (getattr(tiny, name) if name in ("honest", "rim", "classes") else (name,))
     ]
     if not overrides:
         return tiny.trained()
@@ -84,8 +87,8 @@ def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Pat
     workspace = trained_case(tiny, case)
     dataset = open_dataset(workspace)
     spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
-    store = read_datastore(workspace, dataset)
-    predictor = read_predictor(workspace, dataset, variable_datastore(store), spec)
+    store = typed_datastore(workspace.config, read_datastore(workspace, dataset))
+    predictor = read_predictor(workspace, dataset, served_datastore(dataset, store), spec)
     signatures = build_signatures(RankingModule(dataset, predictor, spec, tmp_path))
     in_memory = read_predictor(workspace, dataset, store, spec)
     for split in ("train", "test"):
@@ -102,6 +105,17 @@ def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Pat
         assert known.sum() > 0.8 * mask.sum() and known[:, 0].all() and not (known & ~mask).any()
         if case != "static_rim_others":
             np.testing.assert_array_equal(known, mask)
+        history = build_history(dataset, slate["history_position"].numpy(), workspace.config.retrieval.context_length)
+        from_history = call(signatures["rank"], {**request, **history})
+        np.testing.assert_allclose(from_history["probabilities"], np.where(known, expected, 0), atol=TOLERANCE)
+        pairs = np.array(build_request_examples(request, dataset.config.schema), object)
+        classified = call(signatures["classify"], {"inputs": pairs})
+        np.testing.assert_allclose(classified["scores"][:, 1], expected[:, 0], atol=TOLERANCE)
+        np.testing.assert_allclose(classified["scores"].sum(axis=1), 1, rtol=1e-6)
+        assert (classified["classes"] == [b"negative", b"positive"]).all()
+        np.testing.assert_array_equal(
+            call(signatures["regress"], {"inputs": pairs})["outputs"], classified["scores"][:, 1]
+        )
         from_ids = call(signatures["explain"], request)
         np.testing.assert_array_equal(from_ids["mask"], known)
         np.testing.assert_allclose(from_ids["probabilities"], np.where(known, expected, 0), atol=TOLERANCE)

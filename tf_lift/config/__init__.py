@@ -1,6 +1,7 @@
 """The typed configuration of a data set or an experiment: one TOML file."""
 
 from tf_lift.config.config import Config, load_config
+from tf_lift.config.export_section import Export
 from tf_lift.config.sections import (
     AttributeTable,
     Behaviour,
@@ -20,6 +21,7 @@ __all__ = [
     "Behaviour",
     "Config",
     "Encoder",
+    "Export",
     "Negatives",
     "Pipeline",
     "Predictor",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_lift.config import sections
+from tf_lift.config.export_section import Export
 from tf_lift.schema import Field, Schema
 
 
@@ -44,6 +45,8 @@ class Config:
     """The predictor."""
     training: sections.Training = sections.Training()
     """Training of the predictor."""
+    export: Export = Export()
+    """The served model."""
     seed: int = 7
     """Seed of training's random choices."""
     data_seed: int = 7

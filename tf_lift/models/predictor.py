@@ -138,7 +138,7 @@ class Predictor(tfrs.Model):
             after = self.datastore.states_after(rows, inputs["neighbour_num_future"])
             features.append(tf.einsum("bck,bckv->bcv", attention, after))
         if switches.neighbour_label:
-            labels = tf.gather(self._is_positive, tf.gather(self.datastore.behaviours, known))
+            labels = tf.gather(self._is_positive, self.datastore.behaviours_of(known))
             weighed = tf.reduce_sum(attention * labels, axis=-1, keepdims=True)
             features += [weighed, tf.reduce_mean(tf.cast(mask, tf.float32), axis=-1, keepdims=True)]
         return features, attention

@@ -1,5 +1,6 @@
 """The lookup of `posting_lists` in stock TensorFlow operations, for the SavedModel: no custom op, no hash table, no network hop."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from tf_lift.retrieval.graph_spans import Spans, SpanTables, constant_variable, 
 from tf_lift.retrieval.graph_top import RANK_BITS, OwnRows, TopFinder
 from tf_lift.retrieval.posting_lists import PostingLists
 
-__all__ = ["GraphNeighbours", "PostingListGraph", "constant_variable", "segment_lower_bound"]
+__all__ = ["GraphNeighbours", "PostingListGraph", "constant_variable", "listed_ranks", "segment_lower_bound"]
 
 
 class GraphNeighbours(NamedTuple):
@@ -55,10 +56,12 @@ class PostingListGraph(tf.Module):
     ) -> None:
         super().__init__(name="posting_lists")
         _check(lists, retrieval, shared, user)
+        num_rows = len(lists.rank_to_row)
+        lanes = FieldLanes(lists.rank_to_fields.max(axis=0, initial=0))
+        lists = _drop_unlisted(lists)
         match_sets = lists.match_sets
         query = list(match_sets.query_fields())
         self._match_sets, self._retrieval, self._user = match_sets, retrieval, user
-        lanes = FieldLanes(lists.rank_to_fields.max(axis=0, initial=0))
         singles = [match_sets.set_of(field) for field in query]
         counted = sorted({*singles, *statistics})
         self._plan = KeyPlan(match_sets, shared, counted, lanes)
@@ -71,8 +74,8 @@ class PostingListGraph(tf.Module):
         self._finder = TopFinder(
             self._tables, self._own_rows, lanes, self._membership, retrieval.num_neighbours, match_sets.is_complete
         )
-        self._num_rows = len(lists.rank_to_row)
-        _check_scores(len(query), self._num_rows, retrieval.idf)
+        self._num_rows, self._no_rank = num_rows, len(lists.rank_to_row)
+        _check_scores(len(query), num_rows, retrieval.idf)
         self._rank_to_row = constant_variable(np.append(lists.rank_to_row, np.int32(NO_ROW)), "rank_to_row")
         self._rank_to_time = constant_variable(lists.rank_to_time, "rank_to_time") if lists.rolling else None
 
@@ -98,7 +101,7 @@ class PostingListGraph(tf.Module):
         counts = self._tables.count(spans, keys.num_counted)
         top = self._find_top(keys, spans, counts, visible, fields, own_users)
         found = top >= 0
-        ranks = tf.where(found, tf.cast(tf.bitwise.bitwise_and(top, (1 << RANK_BITS) - 1), tf.int32), self._num_rows)
+        ranks = tf.where(found, tf.cast(tf.bitwise.bitwise_and(top, (1 << RANK_BITS) - 1), tf.int32), self._no_rank)
         units = tf.bitwise.right_shift(tf.maximum(top, 0), tf.constant(RANK_BITS, tf.int64))
         places = tf.transpose(tf.gather(keys.places, np.array(self._statistics, np.int32)))  # [n, S']
         answer = (
@@ -156,6 +159,24 @@ class PostingListGraph(tf.Module):
         odds /= tf.cast(matches, tf.float64) + 0.5
         idf = tf.math.log(odds) if self._retrieval.idf == "paper" else tf.math.log(1.0 + odds)
         return tf.round(tf.maximum(idf, 0.0) * SCORE_UNITS) * tf.cast(matches > 0, tf.float64)
+
+
+def listed_ranks(lists: PostingLists) -> np.ndarray:
+    """bool [N], which of the pool's ranks stand in some list: the others can never be retrieved."""
+    is_listed = np.zeros(len(lists.rank_to_row), bool)
+    is_listed[lists.ranks] = True
+    return is_listed
+
+
+def _drop_unlisted(lists: PostingLists) -> PostingLists:
+    """The same lists with the rows alone that can be retrieved. Rolling mode needs all ranks: times are cut by them."""
+    kept = listed_ranks(lists)
+    if lists.rolling or kept.all():
+        return lists
+    new_ranks = np.cumsum(kept, dtype=np.int32) - 1
+    names = ("rank_to_row", "rank_to_fields", "rank_to_user")
+    rows = {name: getattr(lists, name)[kept] for name in names if len(getattr(lists, name))}
+    return dataclasses.replace(lists, ranks=new_ranks[lists.ranks], **rows)
 
 
 def _check(lists: PostingLists, retrieval: Retrieval, shared: Sequence[int], user: int | None) -> None:
