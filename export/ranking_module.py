@@ -51,10 +51,11 @@ class RankingModule(tf.Module):
     def __init__(self, dataset: Dataset, predictor: Predictor, spec: ExampleSpec, asset_dir: Path) -> None:
         super().__init__(name="tf_lift")
         self._config, self._schema, self._spec = dataset.config, dataset.config.schema, spec
-        self._predictor = predictor
-        store = predictor.datastore
+        # The predictor itself is not an attribute: saving a Keras model traces each of its layers once more.
+        self._predict, store = predictor.predict_slate, predictor.datastore
+        self._store = store
         values = [getattr(store, field.name) for field in dataclasses.fields(store)]
-        self._variables = [value for value in values if isinstance(value, tf.Variable)]
+        self._saved = [*predictor.variables, *(value for value in values if isinstance(value, tf.Variable))]
         log, lists, schema = dataset.log, dataset.posting_lists, self._schema
         shared = (*schema.indices("user"), *schema.indices("context"))
         self.posting_lists = PostingListGraph(
@@ -82,7 +83,7 @@ class RankingModule(tf.Module):
                 field, string [B], "" is unknown.
         """
         user_ids = self.fields.user_ids(request["user"])
-        history = self._predictor.datastore.history(self._positions_at(user_ids, request["time"]))
+        history = self._store.history(self._positions_at(user_ids, request["time"]))
         return self._rank(request, self.fields.users(user_ids, {}), history)
 
     def rank(self, request: Mapping[str, tf.Tensor]) -> Ranked:
@@ -100,11 +101,12 @@ class RankingModule(tf.Module):
     def rank_examples(self, serialized: tf.Tensor) -> Ranked:
         """Ranks serialized examples, string [B]."""
         slate = self._row_references.resolve(self._spec.parse(serialized))
-        return Ranked(slate, self._predictor(slate, training=False))
+        history = self._store.history(slate["history_position"])
+        return Ranked(slate, self._predict(slate, history, training=False))
 
     def describe_neighbours(self, ranked: Ranked) -> dict[str, tf.Tensor]:
         """The neighbours of a slate, [B, C, K] each, and the next items after them, [B, C, K, NUM_NEXT_ITEMS]."""
-        schema, store, slate = self._schema, self._predictor.datastore, ranked.slate
+        schema, store, slate = self._schema, self._store, ranked.slate
         rows = slate["neighbour_rows"]
         known = rows >= 0
         safe = tf.maximum(rows, 0)
@@ -150,7 +152,7 @@ class RankingModule(tf.Module):
             "match_counts": found.counts,
             "match_positives": found.positives,
         }
-        return Ranked(slate, self._predictor.predict_slate(slate, Window(*history), training=False))
+        return Ranked(slate, self._predict(slate, Window(*history), training=False))
 
     def _rank_inputs(self) -> list[tf.TensorSpec]:
         """The arguments of `_rank_slate`."""
@@ -175,7 +177,7 @@ class RankingModule(tf.Module):
 
     def _positions_at(self, user_ids: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """int64 [B], as `InteractionLog.positions_at`."""
-        store = self._predictor.datastore
+        store = self._store
         known = user_ids >= FIRST_VALUE_ID
         index = tf.where(known, user_ids - FIRST_VALUE_ID, 0)
         starts, stops = tf.gather(store.user_starts, index), tf.gather(store.user_starts, index + 1)
@@ -185,7 +187,7 @@ class RankingModule(tf.Module):
 
     def _num_visible_future(self, rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """int32 of the rows' shape, as `InteractionLog.num_visible_future`; 0 where there is no row."""
-        store, length = self._predictor.datastore, self._config.retrieval.context_length
+        store, length = self._store, self._config.retrieval.context_length
         safe = tf.maximum(rows, 0)
         first = tf.cast(safe, tf.int64) + 1
         stops = tf.minimum(first + length, tf.gather(store.user_starts, tf.gather(store.user_indices, safe) + 1))
