@@ -35,8 +35,7 @@ class RequestFields(tf.Module):
             for vocabulary in info.vocabularies
         ]
         users, items = (
-            _with_reserved_rows(info.entity_fields[entity], schema.indices(entity))
-            for entity in ("user", "item")
+            _with_reserved_rows(info.entity_fields[entity], schema.indices(entity)) for entity in ("user", "item")
         )
         self._users, self._items = constant_variable(users, "user_fields"), constant_variable(items, "item_fields")
 

@@ -29,19 +29,7 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
     A candidate or an item of a history that is "" is padding. The first three also take each context field, string [B], and `rank` takes
     it for the history, `history_<name>` string [B, H].
     """
-    one, many = [None], [None, None]
-    context = {name: _input(name, one) for name in module.fields.context_names}
-    request = {
-        "user": _input("user", one),
-        "candidates": _input("candidates", many),
-        "time": _input("time", one, tf.int64),
-        **context,
-    }
-    history = {
-        name: _input(name, many, tf.int64 if name == "history_times" else tf.string)
-        for name in (HISTORY_PREFIX + part for part in ("items", "behaviours", "times", *context))
-    }
-    attributes = {name: _input(name, one) for name in module.fields.attribute_names}
+    request, history = _request_inputs(module), _history_inputs(module)
 
     @tf.function(autograph=False)
     def rank_known_user(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -72,11 +60,11 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
 
     return {
         "rank_known_user": rank_known_user.get_concrete_function(**request),
-        "rank": rank.get_concrete_function(**request, **history, **attributes),
+        "rank": rank.get_concrete_function(**request, **history),
         "explain": explain.get_concrete_function(**request),
-        "serving_default": serving_default.get_concrete_function(_input("examples", one)),
-        "classify": classify.get_concrete_function(_input("inputs", one)),
-        "regress": regress.get_concrete_function(_input("inputs", one)),
+        "serving_default": serving_default.get_concrete_function(_input("examples", [None])),
+        "classify": classify.get_concrete_function(_input("inputs", [None])),
+        "regress": regress.get_concrete_function(_input("inputs", [None])),
     }
 
 
@@ -86,6 +74,27 @@ def set_method_names(folder: str) -> None:
     for name, method_name in METHOD_NAMES.items():
         updater.replace_method_name(signature_key=name, method_name=method_name, tags="serve")
     updater.save(new_export_dir=None)
+
+
+def _request_inputs(module: RankingModule) -> dict[str, tf.TensorSpec]:
+    """What `rank_known_user` takes."""
+    return {
+        "user": _input("user", [None]),
+        "candidates": _input("candidates", [None, None]),
+        "time": _input("time", [None], tf.int64),
+        **{name: _input(name, [None]) for name in module.fields.context_names},
+    }
+
+
+def _history_inputs(module: RankingModule) -> dict[str, tf.TensorSpec]:
+    """What `rank` takes besides."""
+    texts = [HISTORY_PREFIX + part for part in ("items", "behaviours", *module.fields.context_names)]
+    times = HISTORY_PREFIX + "times"
+    return {
+        **{name: _input(name, [None, None]) for name in texts},
+        times: _input(times, [None, None], tf.int64),
+        **{name: _input(name, [None]) for name in module.fields.attribute_names},
+    }
 
 
 def _input(name: str, shape: list[None], dtype: tf.DType = tf.string) -> tf.TensorSpec:

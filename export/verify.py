@@ -22,6 +22,7 @@ from tf_lift.workspace import Workspace
 
 from .ranking_module import typed_datastore
 from .request_examples import build_request_examples
+from .stock_ops import check_stock_ops
 from .versions import list_versions, read_fingerprint
 
 logger = logging.getLogger("export.verify")
@@ -44,8 +45,9 @@ def verify(workspace: Workspace, model_dir: Path) -> float:
         The largest difference in probability.
 
     Raises:
-        ValueError: it exceeds TOLERANCE.
+        ValueError: it exceeds TOLERANCE; or the graph holds an operation that stock TensorFlow has not.
     """
+    check_stock_ops(model_dir)
     dataset = open_dataset(workspace)
     spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
     serialized = _read_serialized(dataset)

@@ -82,4 +82,23 @@ class VersionStatus:
     error: str
 
 
-Answer = list[RankedItem] | list[Explanation] | list[VersionStatus] | ModelMetadata  # Of one call of the client.
+@dataclass(frozen=True)
+class PairProbability:
+    """A user, an item, and the probability of the positive behaviour, in 0..1."""
+
+    user: str
+    item: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ServiceHealth:
+    """A gRPC service of the server, "" for all of it, and its state, such as `SERVING` or `NOT_SERVING`."""
+
+    service: str
+    state: str
+
+
+Answer = (  # Of one call of the client.
+    list[RankedItem] | list[Explanation] | list[PairProbability] | list[VersionStatus] | ServiceHealth | ModelMetadata
+)

@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serving.answers import Answer, Explanation, ModelMetadata, RankedItem, TensorMetadata, VersionStatus
+from serving.answers import (
+    Answer,
+    Explanation,
+    ModelMetadata,
+    PairProbability,
+    RankedItem,
+    ServiceHealth,
+    TensorMetadata,
+    VersionStatus,
+)
 
 
 def print_tables(answer: Answer) -> None:
@@ -22,12 +31,18 @@ def print_tables(answer: Answer) -> None:
             rows += [("output", *_tensor_cells(tensor)) for tensor in signature.outputs.items()]
             _print_table(console, name, ("", "name", "dtype", "shape"), rows)
         return
+    if isinstance(answer, ServiceHealth):
+        _print_table(console, "", ("service", "state"), [(answer.service or "all", answer.state)])
+        return
     for row in answer:
         if isinstance(row, Explanation):
             _print_explanation(console, row)
     ranked = [(row.item, f"{row.probability:.4f}") for row in answer if isinstance(row, RankedItem)]
     if ranked:
         _print_table(console, "", ("item", "probability"), ranked)
+    pairs = [(row.user, row.item, f"{row.probability:.4f}") for row in answer if isinstance(row, PairProbability)]
+    if pairs:
+        _print_table(console, "", ("user", "item", "probability"), pairs)
     statuses = [(str(row.version), row.state, row.error) for row in answer if isinstance(row, VersionStatus)]
     if statuses:
         _print_table(console, "", ("version", "state", "error"), statuses)

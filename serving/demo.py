@@ -19,6 +19,7 @@ from rich.table import Table
 
 from serving.answers import Explanation
 from serving.client import RankingClient
+from serving.rank_request import RankRequest
 from tf_lift.config import load_config
 from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import Dataset, open_dataset
@@ -104,7 +105,7 @@ def _show_ranking(console: Console, client: RankingClient, dataset: Dataset) -> 
     console.rule(
         f"rank: {len(items)} candidates for {config.schema.names[config.schema.user_index]} {user} at {_format_time(as_of)}"
     )
-    answers = client.explain(user, items, time=as_of, context=context)
+    answers = client.explain(RankRequest(user, items, as_of, context))
     names = _ItemNames(dataset)
     table = Table(
         caption="Probabilities come over gRPC. A reason is the neighbour of most attention: who, in the same situation, did what next."

@@ -1,124 +1,170 @@
-"""The client's requests and answers as TensorFlow Serving's protocol buffers.
+"""The client's slates and their answers as TensorFlow Serving's PredictRequest and PredictResponse.
 
-Importing this file takes seconds, as the protocol buffers lie inside the TensorFlow package.
+Slates of one request are padded at the end to the longest, [B, C]; so are histories, [B, H]. Padding is "" and 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from serving.answers import Explanation, Neighbour, RankedItem
+from serving.published_protos import predict_pb2, tensor_pb2, types_pb2
+from serving.rank_request import HistoryInteraction, RankRequest
+from serving.tensor_lists import decode_lists, dtype_name, encode_strings, encode_times
 
-from serving.answers import (
-    Explanation,
-    ModelMetadata,
-    Neighbour,
-    RankedItem,
-    SignatureMetadata,
-    TensorMetadata,
-    VersionStatus,
-)
-from serving.tensor_protos import decode_tensor, dtype_name, encode_strings, encode_tensor
-
-RANK_SIGNATURE = "rank_known_user"
+RANK_SIGNATURE = "rank"
+RANK_KNOWN_USER_SIGNATURE = "rank_known_user"
 EXPLAIN_SIGNATURE = "explain"
-PROBABILITIES = "probabilities"
-NEIGHBOUR_OUTPUTS = ("neighbour_user", "neighbour_item", "neighbour_time", "neighbour_score", "attention")
-NEXT_ITEMS = "neighbour_next_items"
-SIGNATURE_DEF_FIELD = "signature_def"
-_OWN_INPUTS = frozenset({"user", "candidates", "time"})
+_PROBABILITIES = "probabilities"
+_NEIGHBOUR_OUTPUTS = ("neighbour_user", "neighbour_item", "neighbour_time", "neighbour_score", "attention")
+_NEXT_ITEMS = "neighbour_next_items"
+_OUTPUTS = {  # name -> (rank, dtype)
+    _PROBABILITIES: (2, types_pb2.DT_FLOAT),
+    "neighbour_user": (3, types_pb2.DT_STRING),
+    "neighbour_item": (3, types_pb2.DT_STRING),
+    "neighbour_time": (3, types_pb2.DT_INT64),
+    "neighbour_score": (3, types_pb2.DT_FLOAT),
+    "attention": (3, types_pb2.DT_FLOAT),
+    _NEXT_ITEMS: (4, types_pb2.DT_STRING),
+}
+_SLATE_INPUTS = frozenset({"user", "candidates", "time"})
+_HISTORY = "history_"
+_HISTORY_INPUTS = frozenset({"history_items", "history_behaviours", "history_times"})
 
 
 def build_predict_request(
-    model_name: str, signature_name: str, user: str, items: Sequence[str], time: int, context: Mapping[str, str]
+    model_name: str, signature_name: str, requests: Sequence[RankRequest], input_names: Collection[str], now: int
 ) -> predict_pb2.PredictRequest:
-    """Builds the request for one user, so B = 1, and C = len(items) candidates.
+    """Builds one request for B = len(requests) slates, which asks for the outputs that are read.
 
     Args:
         model_name: The model's name at the server.
-        signature_name: `RANK_SIGNATURE` or `EXPLAIN_SIGNATURE`; the request asks for the outputs that are read.
-        user: The user's id.
-        items: The candidates' ids, at least one, none of them empty as "" is padding.
-        time: As-of time, epoch seconds, UTC.
-        context: Context field -> its value.
+        signature_name: `RANK_SIGNATURE`, `RANK_KNOWN_USER_SIGNATURE` or `EXPLAIN_SIGNATURE`.
+        requests: At least one; those for `RANK_SIGNATURE` without a history send an empty one.
+        input_names: The inputs that the model's signature has. All are sent, "" where a request says nothing.
+        now: The as-of time, epoch seconds, of requests that have none.
 
     Raises:
-        ValueError: There are no items or an empty one, or a context field has the name of another input.
+        ValueError: A request names a context field or an attribute that the signature does not have.
     """
-    if isinstance(items, str) or not items or "" in items:
-        raise ValueError(
-            "Items must be a list of at least one id, none of them empty. "
-            f"Received: {items!r}. Name the items to be ranked."
-        )
-    clashes = sorted(_OWN_INPUTS & set(context))
-    if clashes:
-        raise ValueError(
-            f"A context field must not be one of {sorted(_OWN_INPUTS)}. Received: {clashes}. "
-            "Pass these as the arguments of the same name."
-        )
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = model_name
-    request.model_spec.signature_name = signature_name
-    request.inputs["user"].CopyFrom(encode_strings([user]))  # [B]
-    request.inputs["candidates"].CopyFrom(encode_strings([list(items)]))  # [B, C]
-    request.inputs["time"].CopyFrom(encode_tensor(np.array([time], np.int64), types_pb2.DT_INT64))  # [B]
-    for field, value in context.items():
-        request.inputs[field].CopyFrom(encode_strings([value]))  # [B]
-    request.output_filter.append(PROBABILITIES)
+    fields = set(input_names) - _SLATE_INPUTS - _HISTORY_INPUTS
+    has_history = signature_name == RANK_SIGNATURE
+    contexts = {field for field in fields if _HISTORY + field in fields} if has_history else fields
+    attributes = {field for field in fields - contexts if not field.startswith(_HISTORY)}
+    for request in requests:
+        _check_names("A context", request.context, contexts)
+        _check_names("User attributes", request.user_attributes, attributes)
+        for interaction in request.history or ():
+            _check_names("An interaction's context", interaction.context, contexts)
+    times = [now if request.time is None else request.time for request in requests]
+    inputs = {
+        "user": encode_strings([request.user for request in requests]),  # [B]
+        "candidates": encode_strings(_pad([request.items for request in requests], "")),  # [B, C]
+        "time": encode_times(times),  # [B]
+    }
+    for field in contexts:
+        inputs[field] = encode_strings([request.context.get(field, "") for request in requests])  # [B]
+    for field in attributes:
+        inputs[field] = encode_strings([request.user_attributes.get(field, "") for request in requests])  # [B]
+    if has_history:
+        inputs |= _build_history_inputs([request.history or () for request in requests], contexts)
+    message = predict_pb2.PredictRequest(inputs=inputs, output_filter=[_PROBABILITIES])
+    message.model_spec.name = model_name
+    message.model_spec.signature_name = signature_name
     if signature_name == EXPLAIN_SIGNATURE:
-        request.output_filter.extend([*NEIGHBOUR_OUTPUTS, NEXT_ITEMS])
-    return request
+        message.output_filter.extend([*_NEIGHBOUR_OUTPUTS, _NEXT_ITEMS])
+    return message
 
 
-def read_ranked_items(response: predict_pb2.PredictResponse, items: Sequence[str]) -> list[RankedItem]:
-    """Reads the answer to a rank request for `items`, highest probability first, then in the request's order.
+def _check_names(what: str, values: Mapping[str, str], known: Collection[str]) -> None:
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{what} must have no field but the signature's, {sorted(known)}. Received: {unknown}. "
+            "The command `metadata` lists the inputs of the model's signatures."
+        )
+
+
+def _build_history_inputs(
+    histories: Sequence[Sequence[HistoryInteraction]], contexts: Collection[str]
+) -> dict[str, tensor_pb2.TensorProto]:
+    times = _pad([[interaction.time for interaction in history] for history in histories], 0)
+    inputs = {
+        "history_items": _encode_padded([[interaction.item for interaction in history] for history in histories]),
+        "history_behaviours": _encode_padded(
+            [[interaction.behaviour for interaction in history] for history in histories]
+        ),
+        "history_times": encode_times(times),
+    }  # each [B, H]
+    for field in contexts:
+        inputs[_HISTORY + field] = _encode_padded(
+            [[interaction.context.get(field, "") for interaction in history] for history in histories]
+        )
+    return inputs
+
+
+def _encode_padded(rows: Sequence[Sequence[str]]) -> tensor_pb2.TensorProto:
+    return encode_strings(_pad(rows, ""))
+
+
+def _pad(rows: Sequence[Sequence[Any]], padding: str | int) -> list[list[Any]]:
+    """Fills each row at its end to the longest, or to 1 where all are empty, so that every batch has one width."""
+    width = max(1, *map(len, rows))
+    return [[*row, *[padding] * (width - len(row))] for row in rows]
+
+
+def read_ranked_items(response: predict_pb2.PredictResponse, requests: Sequence[RankRequest]) -> list[list[RankedItem]]:
+    """Reads the answer to `requests`: of each, its items, highest probability first, then in the request's order.
 
     Raises:
         ValueError: The answer lacks an output, or one has another shape.
     """
-    probabilities = _read_output(response, PROBABILITIES, 2, len(items))  # [C]
-    ranked = [RankedItem(item, float(p)) for item, p in zip(items, probabilities, strict=True)]
-    return sorted(ranked, key=lambda ranked_item: -ranked_item.probability)
+    probabilities = _read_output(response, _PROBABILITIES, requests)  # [B, C]
+    return [
+        sorted(
+            (RankedItem(item, p) for item, p in zip(request.items, row, strict=False)),  # without padding
+            key=lambda ranked_item: -ranked_item.probability,
+        )
+        for request, row in zip(requests, probabilities, strict=True)
+    ]
 
 
-def read_explanations(response: predict_pb2.PredictResponse, items: Sequence[str]) -> list[Explanation]:
-    """Reads the answer to an explain request for `items`, highest probability first, then in the request's order.
+def read_explanations(response: predict_pb2.PredictResponse, request: RankRequest) -> list[Explanation]:
+    """Reads the answer to an explain request, highest probability first, then in the request's order.
 
-    Neighbours and next items without an id are padding, and left out.
+    Neighbours and next items without an id are padding, and left out. Bytes that are no UTF-8 become U+FFFD.
 
     Raises:
         ValueError: The answer lacks an output, or one has another shape.
     """
-    probabilities = _read_output(response, PROBABILITIES, 2, len(items))  # [C]
-    columns = [_read_output(response, name, 3, len(items)) for name in NEIGHBOUR_OUTPUTS]  # each [C, K]
-    next_items = _read_output(response, NEXT_ITEMS, 4, len(items))  # [C, K, N]
+    probabilities = _read_output(response, _PROBABILITIES, [request])[0]  # [C]
+    columns = [_read_output(response, name, [request])[0] for name in _NEIGHBOUR_OUTPUTS]  # each [C, K]
+    next_items = _read_output(response, _NEXT_ITEMS, [request])[0]  # [C, K, N]
     explanations = []
-    for c, item in enumerate(items):
+    for c, item in enumerate(request.items):
         neighbours = tuple(
             Neighbour(
-                user=user.decode(),
-                item=neighbour_item.decode(),
-                time=int(time),
-                score=float(score),
-                attention=float(attention),
-                next_items=tuple(following.decode() for following in followings if following),
+                user=user.decode(errors="replace"),
+                item=neighbour_item.decode(errors="replace"),
+                time=time,
+                score=score,
+                attention=attention,
+                next_items=tuple(following.decode(errors="replace") for following in followings if following),
             )
             for user, neighbour_item, time, score, attention, followings in zip(
                 *(column[c] for column in columns), next_items[c], strict=True
             )
             if user and neighbour_item
         )
-        explanations.append(Explanation(item, float(probabilities[c]), neighbours))
+        explanations.append(Explanation(item, probabilities[c], neighbours))
     return sorted(explanations, key=lambda explanation: -explanation.probability)
 
 
-def _read_output(response: predict_pb2.PredictResponse, name: str, rank: int, num_items: int) -> np.ndarray:
-    """Returns the rows of an output, [1, C or more, ...], that belong to the request's items: [C, ...].
+def _read_output(response: predict_pb2.PredictResponse, name: str, requests: Sequence[RankRequest]) -> list[Any]:
+    """Returns an output, [B, C or more, ...].
 
-    There are more than C where TensorFlow Serving padded the slate to the longest of its batch
+    There are more than C where TensorFlow Serving padded the slates to the longest of its batch
     (`pad_variable_length_inputs`): it pads at the end.
     """
     if name not in response.outputs:
@@ -126,53 +172,13 @@ def _read_output(response: predict_pb2.PredictResponse, name: str, rank: int, nu
             f"The model's answer must have the output `{name}`. Received: {sorted(response.outputs)}. "
             "Serve a model that export.saved_model wrote."
         )
-    array = decode_tensor(response.outputs[name])
-    if array.ndim != rank or array.shape[0] != 1 or array.shape[1] < num_items:
+    tensor = response.outputs[name]
+    rank, dtype = _OUTPUTS[name]
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    num_items = max(len(request.items) for request in requests)
+    if tensor.dtype != dtype or len(shape) != rank or shape[0] != len(requests) or shape[1] < num_items:
         raise ValueError(
-            f"Output `{name}` must have rank {rank} and begin with [1, {num_items}]. "
-            f"Received: shape {list(array.shape)}. Serve a model that export.saved_model wrote."
+            f"Output `{name}` must be {dtype_name(dtype)}, have rank {rank} and begin with [{len(requests)}, {num_items}]. "
+            f"Received: {dtype_name(tensor.dtype)}, shape {shape}. Serve a model that export.saved_model wrote."
         )
-    return array[0, :num_items]
-
-
-def read_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse) -> ModelMetadata:
-    """Reads the model's signatures, without those that TensorFlow keeps for itself (`__saved_model_init_op`).
-
-    Raises:
-        ValueError: The answer has no signatures.
-    """
-    signature_map = get_model_metadata_pb2.SignatureDefMap()
-    if not response.metadata[SIGNATURE_DEF_FIELD].Unpack(signature_map):
-        raise ValueError(
-            f"The answer must have a SignatureDefMap under `{SIGNATURE_DEF_FIELD}`. "
-            f"Received: `{response.metadata[SIGNATURE_DEF_FIELD].type_url}`. Is the address that of TensorFlow Serving?"
-        )
-    signatures = {
-        name: SignatureMetadata(_read_tensor_infos(signature.inputs), _read_tensor_infos(signature.outputs))
-        for name, signature in sorted(signature_map.signature_def.items())
-        if not name.startswith("__")
-    }
-    return ModelMetadata(response.model_spec.name, response.model_spec.version.value, signatures)
-
-
-def _read_tensor_infos(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorMetadata]:
-    return {
-        name: TensorMetadata(
-            dtype_name(info.dtype),
-            None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim),
-        )
-        for name, info in sorted(infos.items())
-    }
-
-
-def read_version_statuses(response: get_model_status_pb2.GetModelStatusResponse) -> list[VersionStatus]:
-    """Reads the state of every version, newest first."""
-    statuses = [
-        VersionStatus(
-            status.version,
-            get_model_status_pb2.ModelVersionStatus.State.Name(status.state),
-            status.status.error_message,
-        )
-        for status in response.model_version_status
-    ]
-    return sorted(statuses, key=lambda status: -status.version)
+    return decode_lists(tensor)

@@ -6,7 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+
+from serving.published_protos import tensor_pb2, types_pb2
+from serving.tensor_lists import dtype_name, encode_strings, format_shape
+
+__all__ = ["VALUE_FIELDS", "decode_tensor", "dtype_name", "encode_strings", "encode_tensor", "format_shape"]
 
 # DataType -> (the TensorProto field of its values, the NumPy type of an array of them).
 VALUE_FIELDS: dict[int, tuple[str, Any]] = {
@@ -25,37 +29,12 @@ VALUE_FIELDS: dict[int, tuple[str, Any]] = {
 }
 
 
-def dtype_name(dtype: int) -> str:
-    """The name of a DataType as `tf.DType.name` has it, such as `string` or `float32`."""
-    if dtype not in types_pb2.DataType.values():
-        return f"unknown dtype {dtype}"
-    name = types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
-    return {"half": "float16", "float": "float32", "double": "float64"}.get(name, name)
-
-
-def format_shape(shape: tensor_shape_pb2.TensorShapeProto) -> str:
-    """Writes a shape for people: `[?, 3]`, where ? is any size, or `any shape`."""
-    if shape.unknown_rank:
-        return "any shape"
-    return "[" + ", ".join("?" if dim.size < 0 else str(dim.size) for dim in shape.dim) + "]"
-
-
 def encode_tensor(array: np.ndarray, dtype: int) -> tensor_pb2.TensorProto:
     """Encodes an array of any rank as a TensorProto of `dtype`, a key of `VALUE_FIELDS`. Strings are bytes."""
     proto = tensor_pb2.TensorProto(dtype=dtype)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     getattr(proto, VALUE_FIELDS[dtype][0]).extend(array.ravel().tolist())
-    return proto
-
-
-def encode_strings(values: list[list[str]] | list[str]) -> tensor_pb2.TensorProto:
-    """Encodes strings, [B] or [B, C], as a TensorProto of UTF-8 bytes."""
-    array = np.array(values, dtype=np.object_)
-    flat = [text.encode() for text in array.ravel()]
-    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=flat)
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
     return proto
 
 

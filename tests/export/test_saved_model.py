@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from export import saved_model
 from export.id_table import IdTable
@@ -23,6 +24,7 @@ from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
 
+END = 1_500_000_000 + 290 * 3600  # epoch seconds
 NO_PRETRAINING = "pretraining.enabled=false"
 CASES = {
     "rolling": (),
@@ -52,7 +54,9 @@ def exported(tiny: Any) -> Exported:
 def trained_case(tiny: Any, case: str) -> Workspace:
     """A workspace with a fitted predictor."""
     overrides = [
-        value for name in CASES[case] for value in (getattr(tiny, name) if name in ("honest", "rim", "classes") else (name,))
+        value
+        for name in CASES[case]
+        for value in (getattr(tiny, name) if name in ("honest", "rim", "classes") else (name,))
     ]
     if not overrides:
         return tiny.trained()
@@ -64,7 +68,9 @@ def trained_case(tiny: Any, case: str) -> Workspace:
 def call(signature: Any, request: dict[str, Any]) -> dict[str, np.ndarray]:
     """Calls a signature with lists or arrays."""
     tensors = {
-        name: tf.constant(value.tolist() if isinstance(value, np.ndarray) and value.dtype.hasobject else value)
+        name: tf.constant(value.tolist(), tf.string)
+        if isinstance(value, np.ndarray) and value.dtype.hasobject
+        else tf.constant(value)
         for name, value in request.items()
     }
     return {name: answer.numpy() for name, answer in signature(**tensors).items()}
@@ -75,7 +81,7 @@ def ask(exported: Exported, **changes: Any) -> dict[str, np.ndarray]:
     request = {
         "user": ["u1"],
         "candidates": [["i1", "i2", "i3"]],
-        "time": np.array([1_500_000_000 + 290 * 3600]),
+        "time": np.array([END]),
         "channel": ["c1"],
     }
     return call(exported.signatures["explain"], request | changes)
@@ -160,6 +166,84 @@ def test_neighbours_and_what_followed_them_lie_before_the_request(exported: Expo
     assert (answers["neighbour_time"] < time).all() and (answers["neighbour_time"][is_there] > 0).all()
     np.testing.assert_allclose(answers["attention"].sum(axis=-1)[is_there.any(axis=-1)], 1.0, rtol=1e-5)
     np.testing.assert_array_equal(answers["neighbour_item"] != b"", is_there)
+
+
+def rank(exported: Exported, interactions: list[tuple[str, str, int]], **changes: Any) -> np.ndarray:
+    """Probabilities of three items, given (item, behaviour, time) of the history."""
+    items, behaviours, times = ([[row[place] for row in interactions]] for place in range(3))
+    request = {
+        "user": ["u1"],
+        "candidates": [["i1", "i2", "i3"]],
+        "time": np.array([END]),
+        "channel": ["c1"],
+        "age": [""],
+        "history_items": np.array(items, object),
+        "history_behaviours": np.array(behaviours, object),
+        "history_times": np.array(times, np.int64).reshape(1, -1),
+        "history_channel": np.array([["c1"] * len(interactions)], object),
+    }
+    return call(exported.signatures["rank"], request | changes)["probabilities"]
+
+
+def test_rank_sees_the_history_it_is_given_up_to_its_time(exported: Exported) -> None:
+    history = [("i4", "5", END - 50), ("i5", "2", END - 20), ("i6", "5", END - 1)]
+    answer = rank(exported, history)
+    np.testing.assert_array_equal(rank(exported, history[::-1]), answer)  # in whatever order
+    unseen = [("i7", "5", END), ("i8", "5", END + 9), ("", "5", END - 30)]
+    np.testing.assert_array_equal(rank(exported, [*unseen, *history]), answer)
+    assert np.abs(rank(exported, history[:2]) - answer).max() > 1e-6  # a click from a second ago counts
+    assert np.abs(rank(exported, [*history[:2], ("i6", "2", END - 1)]) - answer).max() > 1e-6
+    older = [(f"i{item}", "2", END - 900 + item) for item in range(9)]
+    newest = [(f"i{item}", "5", END - 60 + item) for item in range(6)]  # L of them
+    np.testing.assert_array_equal(rank(exported, [*older, *newest]), rank(exported, newest))
+    nobody = rank(exported, [], user=["nobody"])
+    assert np.isfinite(nobody).all() and np.abs(rank(exported, history, user=["nobody"]) - nobody).max() > 1e-6
+
+
+def test_rank_takes_the_user_s_attributes_from_the_request_if_it_names_them(exported: Exported) -> None:
+    history = [("i4", "5", END - 50)]
+    answer = rank(exported, history)
+    np.testing.assert_array_equal(rank(exported, history, age=["a1"]), answer)  # what the log has
+    assert np.abs(rank(exported, history, age=["a2"]) - answer).max() > 1e-6
+    nobody = rank(exported, history, user=["nobody"])
+    assert np.abs(rank(exported, history, user=["nobody"], age=["a2"]) - nobody).max() > 1e-6
+
+
+def test_batches_of_padded_slates_answer_as_single_ones(exported: Exported) -> None:
+    requests = [("u1", ["i1", "i2", "i3"]), ("u2", ["i5"]), ("nobody", ["i9", "i1"])]
+    padded = [[*items, *[""] * (3 - len(items))] for _, items in requests]
+    together = ask(
+        exported,
+        user=[user for user, _ in requests],
+        candidates=padded,
+        time=np.full(3, END),
+        channel=["c1"] * 3,
+    )
+    for place, (user, items) in enumerate(requests):
+        single = ask(exported, user=[user], candidates=[items], time=np.array([END]))
+        for name, values in single.items():
+            np.testing.assert_allclose(
+                together[name][place, : len(items)], values[0], atol=1e-6
+            ) if values.dtype == np.float32 else np.testing.assert_array_equal(
+                together[name][place, : len(items)], values[0]
+            )
+
+
+def test_the_graph_holds_no_large_constants_and_names_its_methods(exported: Exported) -> None:
+    model = saved_model_pb2.SavedModel.FromString((exported.folder / "saved_model.pb").read_bytes())
+    (graph,) = model.meta_graphs
+    nodes = [
+        *graph.graph_def.node,
+        *(node for function in graph.graph_def.library.function for node in function.node_def),
+    ]
+    sizes = [node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const"]
+    assert len(sizes) > 100 and max(sizes) < 1 << 14  # the names of the variables' files
+    methods = {name: signature.method_name for name, signature in graph.signature_def.items()}
+    assert methods["classify"] == "tensorflow/serving/classify" and methods["regress"] == "tensorflow/serving/regress"
+    assert methods["rank"] == methods["rank_known_user"] == "tensorflow/serving/predict"
+    for signature in graph.signature_def.values():
+        for tensor in [*signature.inputs.values(), *signature.outputs.values()]:
+            assert tensor.name.startswith(("__saved_model", "NoOp")) or tensor.tensor_shape.dim[0].size == -1
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.tensor_protos import VALUE_FIELDS, decode_tensor, dtype_name, encode_strings, encode_tensor
+from serving.tensor_protos import VALUE_FIELDS, decode_tensor, encode_tensor
 
 
 @pytest.mark.parametrize("dtype", VALUE_FIELDS)
@@ -20,11 +20,6 @@ def test_tensorflow_reads_what_we_write_and_the_other_way(dtype):
         decoded = decode_tensor(theirs)
         np.testing.assert_array_equal(decoded, shaped)
         assert decoded.dtype == shaped.dtype and decoded.shape == shaped.shape
-
-
-def test_strings_are_utf8():
-    proto = encode_strings([["crème", ""]])
-    assert tf.make_ndarray(proto).tolist() == [["crème".encode(), b""]]
 
 
 def test_last_value_stands_for_the_missing_ones():
@@ -43,9 +38,3 @@ def test_values_must_fill_the_shape():
 def test_other_dtypes_are_refused():
     with pytest.raises(ValueError, match="Received: complex64"):
         decode_tensor(tensor_pb2.TensorProto(dtype=types_pb2.DT_COMPLEX64))
-
-
-def test_dtype_names_are_tensorflows():
-    for dtype in (*VALUE_FIELDS, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
-        assert dtype_name(dtype) == tf.dtypes.as_dtype(dtype).name
-    assert dtype_name(12345) == "unknown dtype 12345"

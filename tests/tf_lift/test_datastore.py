@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.masking import label_ids
-from tf_lift.datastore import Datastore, build_datastore
+from tf_lift.datastore import Datastore, build_datastore, quantise_states, select_states
 from tf_lift.encode import encode_positions
 from tf_lift.pretrain import build_pretrainer
 
@@ -99,6 +99,35 @@ def test_encoded_positions_equal_encoded_slices(tiny: Any, kind: str) -> None:
         nothing = tf.zeros([1, 0, 5], tf.int32)
         encoded = model.encoder(log.fields[rows][None], labels, mask, nothing, nothing[..., 0]).rows[0, -1]
         np.testing.assert_allclose(states[position], encoded, atol=3e-3)
+
+
+def test_selected_states_stay_and_the_others_are_zeros(dataset: Dataset, store: Datastore) -> None:
+    log = dataset.log
+    is_needed = np.random.default_rng(3).random(log.num_positions) < 0.4
+    rows = np.arange(len(log), dtype=np.int32)
+    selected = select_states(store, is_needed)
+    assert len(selected.states) == is_needed.sum() + 1
+    kept = is_needed[log.positions_of_rows(rows, log.user_indices())]
+    expected = np.where(kept[:, None], store.states_before(rows), 0)
+    np.testing.assert_array_equal(selected.states_before(rows), expected)
+    assert expected[kept].any()
+
+
+@pytest.mark.parametrize("is_selected", [False, True])
+def test_int8_states_are_within_half_a_step(dataset: Dataset, is_selected: bool) -> None:
+    log = dataset.log
+    states = np.random.default_rng(4).normal(size=(log.num_positions, 3)).astype(np.float16) * np.float16([1, 20, 0])
+    states[0] = 0
+    store = build_datastore(log, states, LENGTH)
+    rows = np.arange(-1, len(log), dtype=np.int32)
+    exact = store.states_before(rows).numpy()
+    quantised = quantise_states(store)
+    assert quantised.states.dtype == tf.int8
+    if is_selected:
+        quantised = select_states(quantised, np.ones(log.num_positions, bool))
+    answers = quantised.states_before(rows).numpy()
+    steps = np.abs(states.astype(np.float32)).max(axis=0) / 127
+    assert (np.abs(answers - exact) <= steps / 2 * 1.001).all() and not answers[0].any()
 
 
 def test_states_of_another_log_are_refused(dataset: Dataset) -> None:

@@ -69,6 +69,28 @@ def test_visible_futures_equal_a_scan(log, length):
 
 
 @settings(max_examples=100, deadline=None)
+@given(logs(), st.integers(1, 8), st.data())
+def test_positions_around_rows_are_those_that_contexts_point_at(log, length, data):
+    rows = np.array(data.draw(st.lists(st.integers(0, len(log) - 1), unique=True)), np.int64)
+    users = log.user_indices()
+    needed = np.zeros(log.num_positions, bool)
+    for time in range(-1, 8):
+        futures = log.num_visible_future(rows, users[rows], np.full(len(rows), time), length)
+        before = log.positions_of_rows(rows, users[rows])
+        needed[before] = needed[(before + 1 + futures)[futures > 0]] = True
+    around = log.positions_around(rows, length)
+    assert not (needed & ~around).any()
+    places = {
+        row + user + 1 + step
+        for row in rows
+        for user in [users[row]]
+        for step in range(length + 2)
+        if row + step <= log.user_starts[user + 1]
+    }
+    assert set(np.flatnonzero(around)) == places
+
+
+@settings(max_examples=100, deadline=None)
 @given(logs(), st.integers(1, 8))
 def test_the_position_before_a_row_is_its_history(log, length):
     rows = np.arange(len(log))

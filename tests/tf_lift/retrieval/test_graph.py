@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tf_lift.config import Retrieval
 from tf_lift.retrieval.bm25 import SCORE_UNITS
-from tf_lift.retrieval.graph import PostingListGraph, segment_lower_bound
+from tf_lift.retrieval.graph import PostingListGraph, listed_ranks, segment_lower_bound
 from tf_lift.retrieval.graph_keys import FieldLanes
 from tf_lift.retrieval.graph_spans import hash_values
 from tf_lift.retrieval.match_sets import MatchSets, find_match_sets
@@ -104,6 +104,18 @@ def test_equals_the_kernel(seed, num_rows, k, idf, rolling, exclude, columns):
     graph = PostingListGraph(lists, retrieval, columns[0], statistics, columns[1])
     for shape in ((1, 1), (1, 20), (4, 6)):
         check(lists, graph, retrieval, statistics, log.slates(*shape))
+
+
+def test_rows_that_cannot_be_retrieved_are_left_out() -> None:
+    retrieval = Retrieval(num_neighbours=1)
+    log = Log(2, 3000)
+    lists = build_posting_lists(log.pool, log.match_sets, False, retrieval)
+    is_listed = listed_ranks(lists)
+    assert 0 < is_listed.sum() < 1000
+    graph = PostingListGraph(lists, retrieval, SHARED, (0, 1), USER)
+    (rows,) = (variable for variable in graph.variables if variable.name.startswith("rank_to_row"))
+    np.testing.assert_array_equal(rows[:-1], lists.rank_to_row[is_listed])
+    check(lists, graph, retrieval, (0, 1), log.slates(20, 20))
 
 
 @settings(max_examples=6, deadline=None)
