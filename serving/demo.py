@@ -19,13 +19,14 @@ from rich.table import Table
 
 from serving.answers import Explanation
 from serving.client import RankingClient
-from serving.rank_request import RankRequest
+from serving.rank_request import HistoryInteraction, RankRequest
 from tf_lift.config import load_config
 from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
-from tf_lift.data.raw_requests import build_request
+from tf_lift.data.raw_requests import build_history, build_request
 from tf_lift.evaluation_tables import print_tables
+from tf_lift.schema import HISTORY_PREFIX
 from tf_lift.worked_predictions import describe_item
 from tf_lift.workspace import Workspace
 
@@ -124,6 +125,29 @@ def _show_ranking(console: Console, client: RankingClient, dataset: Dataset) -> 
     console.print(table)
     place = [answer.item for answer in answers].index(bought) + 1
     console.print(f"Really chosen: {names.describe(bought)}, at place {place} of {len(answers)}.")
+    history = _read_history(dataset, slate["history_position"].numpy()[chosen : chosen + 1])
+    click = HistoryInteraction(answers[-1].item, "1", as_of - 1, context)
+    for words, interactions in (("from the log", history), ("and a click a second ago", [*history, click])):
+        ranked = client.rank(RankRequest(user, items, as_of, context, history=interactions))
+        tops = ", ".join(f"{names.describe(answer.item)} {answer.probability:.4f}" for answer in ranked[:3])
+        console.print(f"rank, history {words} ({len(interactions)} interactions): {tops}")
+
+
+def _read_history(dataset: Dataset, position: np.ndarray) -> list[HistoryInteraction]:
+    """The last interactions before a position, [1], as a request brings them."""
+    history = build_history(dataset, position, dataset.config.retrieval.context_length)
+    columns = {name: values[0].tolist() for name, values in history.items() if name.startswith(HISTORY_PREFIX)}
+    items, behaviours, times = (columns.pop(HISTORY_PREFIX + name) for name in ("items", "behaviours", "times"))
+    return [
+        HistoryInteraction(
+            item,
+            behaviours[place],
+            times[place],
+            {name.removeprefix(HISTORY_PREFIX): values[place] for name, values in columns.items()},
+        )
+        for place, item in enumerate(items)
+        if item
+    ]
 
 
 def _reason(answer: Explanation, names: "_ItemNames") -> str:

@@ -1,4 +1,4 @@
-"""A local model server for development and tests, with the gRPC API of TensorFlow Serving.
+"""A model server for a laptop and for tests, with the gRPC API and the flags of TensorFlow Serving.
 
 python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
 """
@@ -6,119 +6,73 @@ python -m serving.local --model_base_path workspace/complete_journey/models/comp
 from __future__ import annotations
 
 import argparse
+import gc
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent import futures
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-import grpc
+from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_versions import find_latest_version
+from serving.model_versions import choose_versions
+from serving.server_configs import build_model_config, read_metrics_path, read_model_configs, read_tls_config
+from serving.server_options import ServerOptions
 
 DEFAULT_PORT = 8500  # TensorFlow Serving's port for gRPC.
-DEFAULT_MAX_WORKERS = 4
-DRAIN_SECONDS = 30.0
+EXIT_CODE_CUT_OFF = 1
 EXIT_CODE_WRONG_USE = 2
+_DEFAULTS = ServerOptions()
 
 _DESCRIPTION = """\
-Serve the newest version of one exported model over gRPC on this machine, with the API of TensorFlow Serving:
-Predict, GetModelMetadata and GetModelStatus. It is for development and tests: it neither batches requests nor picks
-up new versions, and it listens on this machine only. Production is TensorFlow Serving: see serving/tf_serving/."""
+Serve exported models over gRPC from this machine, with the API of TensorFlow Serving. It is for a laptop and for tests.
+Production is TensorFlow Serving: see serving/tf_serving/. This server runs a model in Python's process, one request at a
+time and core, and joins no requests into batches.
+
+It answers Predict, Classify, Regress, MultiInference, GetModelMetadata, GetModelStatus, HandleReloadConfigRequest and
+gRPC's health checks; looks for new versions, and switches to one when it is loaded and warmed up."""
 
 _EPILOG = """\
 example:
   python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
   python -m serving.client status --model_name complete_journey      (in another terminal)
 
-SIGTERM or Ctrl-C lets running requests end, then exits with code 0. Exit code 2: wrong path, no model, or the port is
-taken."""
+SIGTERM or Ctrl-C refuses new requests, lets running ones end, then exits with code 0. Exit code 1: a request ran
+longer than --drain_seconds; 2: wrong flags or files, no model, or a port is taken."""
 
 
-class LocalServer:
-    """Serves the highest version under a base path, from `start` to `stop`, or as a context manager.
-
-    Args:
-        model_base_path: Folder of one model, with a numeric folder for each version.
-        model_name: The model's name in requests.
-        port: TCP port on the loopback address; 0 takes a free one.
-        max_workers: Requests that are answered at the same time; more wait.
-    """
-
-    def __init__(
-        self, model_base_path: str | Path, model_name: str, port: int = 0, max_workers: int = DEFAULT_MAX_WORKERS
-    ) -> None:
-        if not model_name:
-            raise ValueError("The model name must not be empty. Received: ''. Name the model as requests will.")
-        if not 0 <= port <= 65_535:
-            raise ValueError(f"The port must be in 0..65535. Received: {port}. Use 0 for a free one.")
-        if max_workers < 1:
-            raise ValueError(f"There must be at least 1 worker. Received: {max_workers}. Raise max_workers.")
-        self.model_name = model_name
-        self.port = port  # The port that is listened on, once started.
-        self.version, self._path = find_latest_version(model_base_path)
-        self._max_workers = max_workers
-        self._server: grpc.Server | None = None
-
-    def start(self) -> Self:
-        """Loads the model and begins to answer.
-
-        Raises:
-            ValueError: The server runs already, the port is taken, or the model cannot be loaded.
-        """
-        if self._server is not None:
-            raise ValueError("A server can be started once. Received: start() on a running one. Stop it first.")
-        server = grpc.server(
-            futures.ThreadPoolExecutor(self._max_workers, thread_name_prefix="serving"),
-            # Without this option two servers share a port on Linux, and requests reach either.
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
-        )
-        try:
-            self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
-        except RuntimeError as error:
-            raise ValueError(
-                f"The port must be free. Received: {self.port}, which cannot be listened on. "
-                "Stop the other server, or choose another --port (0 takes a free one)."
-            ) from error
-        try:
-            self._add_services(server)
-        except ValueError:
-            server.start()  # A server that never started cannot be stopped, and would keep the port.
-            server.stop(None).wait()
-            raise
-        server.start()
-        self._server = server
-        return self
-
-    def _add_services(self, server: grpc.Server) -> None:
-        # Imported here because TensorFlow takes seconds: --help and a wrong path must not wait for it.
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-
-        from serving.loaded_model import LoadedModel
-        from serving.model_service import ModelService
-        from serving.prediction_service import PredictionService
-
-        model = LoadedModel(self.model_name, self.version, self._path)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(model), server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(model), server)
-
-    def stop(self, grace: float = DRAIN_SECONDS) -> None:
-        """Refuses new requests and waits until the running ones have ended, at most `grace` seconds."""
-        if self._server is not None:
-            self._server.stop(grace).wait()
-            self._server = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+# Group -> flags: name, type, default or None, metavar and help.
+_FLAGS: dict[str, list[tuple[str, type, object, str, str]]] = {
+    "models: one by --model_base_path and --model_name, or several by a file": [
+        ("model_base_path", str, None, "DIR", "folder of the model: DIR/1/saved_model.pb"),
+        ("model_name", str, None, "NAME", "the model's name in requests"),
+        ("model_config_file", str, None, "FILE", "ModelServerConfig: models, version policies, labels"),
+        ("file_system_poll_wait_seconds", float, _DEFAULTS.poll_seconds, "S", "between looks for versions; 0 never"),
+    ],
+    "listening": [
+        ("host", str, _DEFAULTS.host, "ADDRESS", "to listen on; 0.0.0.0 is every network, so use TLS"),
+        ("port", int, DEFAULT_PORT, "PORT", "for gRPC, 0 for a free one"),
+        ("ssl_config_file", str, None, "FILE", "SSLConfig: TLS, and clients' certificates if it asks for them"),
+        ("rest_api_port", int, 0, "PORT", "for Prometheus metrics over HTTP, without TLS; 0 for none"),
+        (
+            "monitoring_config_file",
+            str,
+            None,
+            "FILE",
+            f"MonitoringConfig: path of the metrics, in place of {_DEFAULTS.metrics_path}",
+        ),
+    ],
+    "limits": [
+        ("max_concurrency", int, _DEFAULTS.max_concurrency, "N", "requests that run at the same time"),
+        ("max_queue", int, _DEFAULTS.max_queue, "N", "requests that wait; more get RESOURCE_EXHAUSTED at once"),
+        ("max_request_bytes", int, _DEFAULTS.max_request_bytes, "N", "size of a request"),
+        ("max_input_values", int, _DEFAULTS.max_input_values, "N", "values of one input of a request"),
+        ("drain_seconds", float, _DEFAULTS.drain_seconds, "S", "for running requests to end when the server stops"),
+        ("tensorflow_intra_op_parallelism", int, 0, "N", "threads of one operation; 0 lets TensorFlow choose"),
+        ("tensorflow_inter_op_parallelism", int, 0, "N", "operations at the same time; 0 lets TensorFlow choose"),
+    ],
+}
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -129,40 +83,84 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model_base_path",
-        required=True,
-        metavar="DIR",
-        help="folder of the model, with a numeric folder a version: DIR/1/saved_model.pb",
-    )
-    parser.add_argument("--model_name", required=True, metavar="NAME", help="the model's name in requests")
-    parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="port for gRPC, 0 for a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max_workers",
-        type=int,
-        default=DEFAULT_MAX_WORKERS,
-        metavar="N",
-        help="requests answered at the same time (default: %(default)s)",
-    )
+    for title, flags in _FLAGS.items():
+        group = parser.add_argument_group(title)
+        for name, kind, default, metavar, text in flags:
+            suffix = "" if default is None else " (default: %(default)s)"
+            group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=text + suffix)
     return parser.parse_args(args)
+
+
+def read_configs(flags: argparse.Namespace) -> list[model_server_config_pb2.ModelConfig]:
+    """Returns the models that the flags name.
+
+    Raises:
+        ValueError: The flags name no model or name it twice, or a base path does not hold what the policy asks for.
+    """
+    if bool(flags.model_config_file) == bool(flags.model_base_path or flags.model_name):
+        raise ValueError(
+            "Name one model by --model_base_path and --model_name, or several by --model_config_file. "
+            f"Received: {'both' if flags.model_config_file else 'neither'}. Pass one of the two."
+        )
+    if flags.model_config_file:
+        configs = read_model_configs(flags.model_config_file)
+    else:
+        configs = [build_model_config(flags.model_name or "", flags.model_base_path or "")]
+    for config in configs:
+        choose_versions(config)
+    return configs
+
+
+def read_options(flags: argparse.Namespace) -> ServerOptions:
+    """Returns the server's settings. Raises ValueError where a number is out of its range, or a file is wrong."""
+    return ServerOptions(
+        host=flags.host,
+        port=flags.port,
+        max_concurrency=flags.max_concurrency,
+        max_queue=flags.max_queue,
+        max_request_bytes=flags.max_request_bytes,
+        max_input_values=flags.max_input_values,
+        drain_seconds=flags.drain_seconds,
+        poll_seconds=flags.file_system_poll_wait_seconds,
+        rest_api_port=flags.rest_api_port or None,
+        metrics_path=(
+            read_metrics_path(flags.monitoring_config_file) if flags.monitoring_config_file else _DEFAULTS.metrics_path
+        ),
+        tls=read_tls_config(flags.ssl_config_file) if flags.ssl_config_file else None,
+    )
 
 
 def run(flags: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Leaves out most of TensorFlow's notes on the processor.
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("serving").setLevel(logging.INFO)
     try:
-        server = LocalServer(flags.model_base_path, flags.model_name, flags.port, flags.max_workers).start()
+        configs, options = read_configs(flags), read_options(flags)
+        # Imported here because TensorFlow takes seconds: --help and a wrong path must not wait for it.
+        import tensorflow as tf
+
+        from serving.local_server import LocalServer
+
+        # What is imported stays: out of the garbage collector's sight, its full runs take 10 ms and not 100.
+        gc.freeze()
+        if flags.tensorflow_intra_op_parallelism:
+            tf.config.threading.set_intra_op_parallelism_threads(flags.tensorflow_intra_op_parallelism)
+        if flags.tensorflow_inter_op_parallelism:
+            tf.config.threading.set_inter_op_parallelism_threads(flags.tensorflow_inter_op_parallelism)
+        server = LocalServer(configs, options).start()
     except ValueError as error:
         print(f"serving.local: {error}", file=sys.stderr)
         return EXIT_CODE_WRONG_USE
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    print(f"Serving {server.model_name} version {server.version} at localhost:{server.port}", flush=True)
+    served = ", ".join(f"{name} version {version}" for name, version, _ in server.manager.list_states())
+    print(f"Serving {served} at localhost:{server.port}", flush=True)
     stopped.wait()
-    server.stop()
+    if not server.stop():
+        print(f"serving.local: requests ran longer than {options.drain_seconds:g} s and were cut off", file=sys.stderr)
+        os._exit(EXIT_CODE_CUT_OFF)  # Python would wait for their threads.
     return 0
 
 

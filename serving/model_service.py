@@ -1,38 +1,53 @@
-"""TensorFlow Serving's ModelService, as far as the local server has it."""
+"""TensorFlow Serving's ModelService on the models of a manager."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
-from serving.loaded_model import LoadedModel
-from serving.request_checks import check_model_spec
-from serving.request_error import RequestError, abort, abort_unimplemented
+from serving.metrics import RequestLabels
+from serving.model_manager import ModelManager
+from serving.request_error import invalid
+from serving.rpc_methods import Answer
+from serving.server_configs import check_model_configs
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Says that the loaded version is AVAILABLE; other calls get UNIMPLEMENTED. Method names are gRPC's."""
+class ModelService:
+    """Answers the methods of ModelService, whose names the dictionary `answers` has."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        self._model = model
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+        self.answers: Mapping[str, Answer] = {
+            "GetModelStatus": self._get_status,
+            "HandleReloadConfigRequest": self._reload,
+        }
 
-    def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    def _get_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, labels: RequestLabels
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Returns the state of the one version that is served."""
-        try:
-            check_model_spec(request.model_spec, self._model.name, self._model.version)
-        except RequestError as error:
-            abort(context, error)
+        """Returns the state of every version, newest first; END with an error is a version that could not be loaded."""
+        statuses = self._manager.statuses(request.model_spec)
+        labels.model_name = request.model_spec.name
         response = get_model_status_pb2.GetModelStatusResponse()
-        status = response.model_version_status.add(
-            version=self._model.version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        )
-        status.status.SetInParent()  # An empty StatusProto is OK, as TensorFlow Serving sends it.
+        for version, state, error in statuses:
+            status = response.model_version_status.add(version=version, state=state)
+            status.status.SetInParent()  # An empty StatusProto is OK, as TensorFlow Serving sends it.
+            if error:
+                status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
+                status.status.error_message = error
         return response
 
-    def HandleReloadConfigRequest(
-        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    def _reload(
+        self, request: model_management_pb2.ReloadConfigRequest, _: RequestLabels
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Not served here."""
-        abort_unimplemented(context, "HandleReloadConfigRequest")
+        """Serves the models of the request's config in place of the present ones, once all of them are loaded."""
+        try:
+            configs = check_model_configs(request.config)
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        self._manager.reload(configs)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response

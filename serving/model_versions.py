@@ -1,23 +1,17 @@
-"""Which version folder of a model to serve. Imports no TensorFlow, so that a wrong path is reported at once."""
+"""Which version folders of a model to serve. Imports no TensorFlow, so that a wrong path is reported at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SAVED_MODEL_FILE = "saved_model.pb"
+from tensorflow_serving.config import model_server_config_pb2
 
 
-def find_latest_version(model_base_path: str | Path) -> tuple[int, Path]:
-    """Finds the version that TensorFlow Serving would serve by default: the folder with the highest number.
-
-    Args:
-        model_base_path: Folder of one model, with a numeric folder for each version.
-
-    Returns:
-        The version and its folder, which holds a `saved_model.pb`.
+def find_versions(model_base_path: str | Path) -> dict[int, Path]:
+    """Finds the numeric folders under the base path of one model: version -> folder.
 
     Raises:
-        ValueError: The base path is no folder, has no numeric folder, or the highest one holds no SavedModel.
+        ValueError: The base path is no folder, or has no numeric folder.
     """
     base_path = Path(model_base_path)
     if not base_path.is_dir():
@@ -37,11 +31,30 @@ def find_latest_version(model_base_path: str | Path) -> tuple[int, Path]:
             f"Received: {base_path} with {names[:10] or 'nothing in it'}. Export a model there first, or pass the "
             "folder above the version folder."
         )
-    version = max(version_to_path)
-    path = version_to_path[version]
-    if not (path / SAVED_MODEL_FILE).is_file():
-        raise ValueError(
-            f"A version folder must hold {SAVED_MODEL_FILE}. Received: {path} without one. "
-            "Delete that folder, or export the model again."
-        )
-    return version, path
+    return version_to_path
+
+
+def choose_versions(config: model_server_config_pb2.ModelConfig) -> dict[int, Path]:
+    """Chooses by the model's version policy: the newest one by default, the newest n, all, or the named ones.
+
+    Returns:
+        Version -> folder, in ascending order of the versions, at least one.
+
+    Raises:
+        ValueError: The base path holds no version, or a version that the policy names is not there.
+    """
+    found = find_versions(config.base_path)
+    policy = config.model_version_policy
+    if policy.HasField("specific"):
+        chosen = sorted(set(policy.specific.versions))
+        missing = [version for version in chosen if version not in found]
+        if missing or not chosen:
+            raise ValueError(
+                f"The versions that the policy of model `{config.name}` names must be in {config.base_path}, at least "
+                f"one. Received: {chosen}, of which {missing} are not there. Export them, or correct the policy."
+            )
+    elif policy.HasField("all"):
+        chosen = sorted(found)
+    else:
+        chosen = sorted(found)[-max(1, policy.latest.num_versions) :]
+    return {version: found[version] for version in chosen}

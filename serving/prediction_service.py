@@ -1,89 +1,106 @@
-"""TensorFlow Serving's PredictionService, as far as the local server has it."""
+"""TensorFlow Serving's PredictionService on the models of a manager."""
 
 from __future__ import annotations
 
-import grpc
+from collections.abc import Mapping
+
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
+    model_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
-from serving.loaded_model import LoadedModel
-from serving.request_checks import check_model_spec
-from serving.request_error import RequestError, abort, abort_unimplemented
+from serving.inference import classify, multi_infer, predict, regress
+from serving.loaded_model import DEFAULT_SIGNATURE, LoadedModel
+from serving.metrics import RequestLabels
+from serving.model_manager import ModelManager
+from serving.request_error import invalid
+from serving.rpc_methods import Answer
 
-DEFAULT_SIGNATURE = "serving_default"
 SIGNATURE_DEF_FIELD = "signature_def"
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Answers Predict and GetModelMetadata for one loaded model; the other calls with UNIMPLEMENTED.
+class PredictionService:
+    """Answers the methods of PredictionService, whose names its dictionaries have.
 
-    Method names are gRPC's.
+    Attributes:
+        model_answers: Methods that run a model, which the server bounds.
+        metadata_answers: Methods that only read, which are answered even when the server is full.
     """
 
-    def __init__(self, model: LoadedModel) -> None:
-        self._model = model
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+        self.model_answers: Mapping[str, Answer] = {
+            "Predict": self._predict,
+            "Classify": self._classify,
+            "Regress": self._regress,
+            "MultiInference": self._multi_infer,
+        }
+        self.metadata_answers: Mapping[str, Answer] = {"GetModelMetadata": self._get_metadata}
 
-    def Predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
-    ) -> predict_pb2.PredictResponse:
-        """Runs a signature of the model, `serving_default` where the request names none."""
-        signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        try:
-            check_model_spec(request.model_spec, self._model.name, self._model.version)
-            outputs = self._model.predict(signature_name, request.inputs, request.output_filter)
-        except RequestError as error:
-            abort(context, error)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = self._model.name
-        response.model_spec.version.value = self._model.version
-        response.model_spec.signature_name = signature_name
-        for name, proto in outputs.items():
-            response.outputs[name].CopyFrom(proto)
+    def _predict(self, request: predict_pb2.PredictRequest, labels: RequestLabels) -> predict_pb2.PredictResponse:
+        with self._manager.use(request.model_spec) as model:
+            _fill_labels(labels, model, request.model_spec)
+            return predict(model, request)
+
+    def _classify(
+        self, request: classification_pb2.ClassificationRequest, labels: RequestLabels
+    ) -> classification_pb2.ClassificationResponse:
+        with self._manager.use(request.model_spec) as model:
+            _fill_labels(labels, model, request.model_spec)
+            result = classify(model, request.model_spec.signature_name, request.input)
+        response = classification_pb2.ClassificationResponse(result=result)
+        _fill_spec(response.model_spec, model, request.model_spec)
         return response
 
-    def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    def _regress(
+        self, request: regression_pb2.RegressionRequest, labels: RequestLabels
+    ) -> regression_pb2.RegressionResponse:
+        with self._manager.use(request.model_spec) as model:
+            _fill_labels(labels, model, request.model_spec)
+            result = regress(model, request.model_spec.signature_name, request.input)
+        response = regression_pb2.RegressionResponse(result=result)
+        _fill_spec(response.model_spec, model, request.model_spec)
+        return response
+
+    def _multi_infer(
+        self, request: inference_pb2.MultiInferenceRequest, labels: RequestLabels
+    ) -> inference_pb2.MultiInferenceResponse:
+        if not request.tasks:
+            raise invalid("A request must have a task. Received: none. Fill `tasks`, one for each signature.")
+        with self._manager.use(request.tasks[0].model_spec) as model:
+            labels.model_name = model.name
+            return multi_infer(model, request)
+
+    def _get_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, labels: RequestLabels
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Returns the model's SignatureDefs, packed as a SignatureDefMap under `signature_def`."""
-        try:
-            check_model_spec(request.model_spec, self._model.name, self._model.version)
-            if set(request.metadata_field) != {SIGNATURE_DEF_FIELD}:
-                raise RequestError(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"metadata_field must be [`{SIGNATURE_DEF_FIELD}`], the only metadata there is. "
-                    f"Received: {list(request.metadata_field)}. Ask for that one.",
-                )
-        except RequestError as error:
-            abort(context, error)
+        with self._manager.use(request.model_spec) as model:
+            labels.model_name = model.name
+        if set(request.metadata_field) != {SIGNATURE_DEF_FIELD}:
+            raise invalid(
+                f"metadata_field must be [`{SIGNATURE_DEF_FIELD}`], the only metadata there is. "
+                f"Received: {list(request.metadata_field)}. Ask for that one."
+            )
         signature_map = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in self._model.signature_defs.items():
+        for name, signature in model.signature_defs.items():
             signature_map.signature_def[name].CopyFrom(signature)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = self._model.name
-        response.model_spec.version.value = self._model.version
+        response.model_spec.name = model.name
+        response.model_spec.version.value = model.version
         response.metadata[SIGNATURE_DEF_FIELD].Pack(signature_map)
         return response
 
-    def Classify(
-        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
-    ) -> classification_pb2.ClassificationResponse:
-        """Not served here."""
-        abort_unimplemented(context, "Classify")
 
-    def Regress(
-        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
-    ) -> regression_pb2.RegressionResponse:
-        """Not served here."""
-        abort_unimplemented(context, "Regress")
+def _fill_labels(labels: RequestLabels, model: LoadedModel, spec: model_pb2.ModelSpec) -> None:
+    labels.model_name = model.name
+    labels.signature_name = model.signature(spec.signature_name).name
 
-    def MultiInference(
-        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
-    ) -> inference_pb2.MultiInferenceResponse:
-        """Not served here."""
-        abort_unimplemented(context, "MultiInference")
+
+def _fill_spec(filled: model_pb2.ModelSpec, model: LoadedModel, spec: model_pb2.ModelSpec) -> None:
+    filled.name = model.name
+    filled.version.value = model.version
+    filled.signature_name = spec.signature_name or DEFAULT_SIGNATURE

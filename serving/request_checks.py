@@ -1,52 +1,15 @@
-"""What a request must satisfy before the model runs: model, version, inputs, dtypes, shapes and output names."""
+"""What the inputs and outputs of a request must satisfy before the model runs: names, dtypes, shapes and batch sizes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-import grpc
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import model_pb2
 
-from serving.request_error import RequestError
+from serving.request_error import invalid
 from serving.tensor_protos import VALUE_FIELDS, dtype_name, format_shape
-
-# A TensorProto of a few bytes may declare terabytes, as its last value stands for all missing ones.
-# 2^24 strings or floats are far above any request that this development server is made for.
-MAX_TENSOR_ELEMENTS = 1 << 24
-
-
-def _invalid(message: str) -> RequestError:
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def check_model_spec(model_spec: model_pb2.ModelSpec, model_name: str, version: int) -> None:
-    """Raises unless `model_spec` asks for `model_name` and, where it names a version, for `version`.
-
-    Raises:
-        RequestError: INVALID_ARGUMENT without a name or with a version label, NOT_FOUND for another model or version.
-    """
-    if not model_spec.name:
-        raise _invalid(f"A request must name its model. Received: an empty model_spec.name. Set it to `{model_name}`.")
-    if model_spec.name != model_name:
-        raise RequestError(
-            grpc.StatusCode.NOT_FOUND,
-            f"This server serves the model `{model_name}` only. Received: `{model_spec.name}`. "
-            "Correct model_spec.name, or start a server for that model.",
-        )
-    if model_spec.HasField("version_label"):
-        raise _invalid(
-            f"This server knows no version labels. Received: `{model_spec.version_label}`. "
-            f"Ask for version {version}, or for no version."
-        )
-    if model_spec.HasField("version") and model_spec.version.value != version:
-        raise RequestError(
-            grpc.StatusCode.NOT_FOUND,
-            f"This server serves version {version} of `{model_name}` only. Received: {model_spec.version.value}. "
-            f"Ask for version {version}, or for no version.",
-        )
 
 
 def check_input_names(
@@ -57,45 +20,53 @@ def check_input_names(
     unknown = sorted(set(inputs) - set(signature.inputs))
     if missing or unknown:
         remedies = [f"add {missing}"] * bool(missing) + [f"remove {unknown}"] * bool(unknown)
-        raise _invalid(
+        raise invalid(
             f"Signature `{signature_name}` takes the inputs {sorted(signature.inputs)}. "
             f"Received: {sorted(inputs)}. Please {' and '.join(remedies)}."
         )
 
 
 def check_input(
-    name: str, proto: tensor_pb2.TensorProto, signature_name: str, expected: meta_graph_pb2.TensorInfo
+    name: str,
+    proto: tensor_pb2.TensorProto,
+    signature_name: str,
+    expected: meta_graph_pb2.TensorInfo,
+    max_input_values: int,
 ) -> None:
-    """Raises RequestError (INVALID_ARGUMENT) unless dtype, rank, fixed sizes and number of values are as expected."""
+    """Raises RequestError (INVALID_ARGUMENT) unless dtype, rank, fixed sizes and number of values are as expected.
+
+    A TensorProto of a few bytes may declare terabytes, as its last value stands for all missing ones, so the declared
+    size has a limit of its own, `max_input_values`.
+    """
     shape = proto.tensor_shape
-    rule = (
-        f"Input `{name}` of signature `{signature_name}` must be {dtype_name(expected.dtype)} of shape "
-        f"{format_shape(expected.tensor_shape)}."
-    )
+    sizes = [dim.size for dim in shape.dim]
+    num_elements = math.prod(sizes)
+    num_values = len(getattr(proto, VALUE_FIELDS[proto.dtype][0])) if proto.dtype in VALUE_FIELDS else 0
     if proto.dtype != expected.dtype:
-        raise _invalid(
-            f"{rule} Received: {dtype_name(proto.dtype)} of shape {format_shape(shape)}. "
+        problem = (
+            f"Received: {dtype_name(proto.dtype)} of shape {format_shape(shape)}. "
             f"Send the values as {dtype_name(expected.dtype)}."
         )
-    sizes = [dim.size for dim in shape.dim]
-    if shape.unknown_rank or min(sizes, default=0) < 0:
-        raise _invalid(
-            f"{rule} Received: a tensor whose shape {format_shape(shape)} is not fully known. State every size."
+    elif shape.unknown_rank or min(sizes, default=0) < 0:
+        problem = f"Received: a tensor whose shape {format_shape(shape)} is not fully known. State every size."
+    elif not _fits(sizes, expected.tensor_shape):
+        problem = f"Received: shape {format_shape(shape)}. Reshape or pad the values to fit."
+    elif num_elements > max_input_values:
+        problem = (
+            f"The local server takes at most {max_input_values} values an input. Received: {num_elements}. "
+            "Split the request, or raise --max_input_values."
         )
-    if not _fits(sizes, expected.tensor_shape):
-        raise _invalid(f"{rule} Received: shape {format_shape(shape)}. Reshape or pad the values to fit.")
-    num_elements = math.prod(sizes)
-    if num_elements > MAX_TENSOR_ELEMENTS:
-        raise _invalid(
-            f"{rule} The local server takes at most {MAX_TENSOR_ELEMENTS} values an input. Received: {num_elements}. "
-            "Split the request."
-        )
-    num_values = len(getattr(proto, VALUE_FIELDS[proto.dtype][0])) if proto.dtype in VALUE_FIELDS else 0
-    if num_values > num_elements:
-        raise _invalid(
-            f"{rule} Received: {num_values} values for the declared shape {format_shape(shape)}, which holds "
+    elif num_values > num_elements:
+        problem = (
+            f"Received: {num_values} values for the declared shape {format_shape(shape)}, which holds "
             f"{num_elements}. Make the shape fit the values."
         )
+    else:
+        return
+    raise invalid(
+        f"Input `{name}` of signature `{signature_name}` must be {dtype_name(expected.dtype)} of shape "
+        f"{format_shape(expected.tensor_shape)}. {problem}"
+    )
 
 
 def _fits(sizes: Sequence[int], expected: tensor_shape_pb2.TensorShapeProto) -> bool:
@@ -107,13 +78,32 @@ def _fits(sizes: Sequence[int], expected: tensor_shape_pb2.TensorShapeProto) -> 
     )
 
 
+def check_batch_size(
+    inputs: Mapping[str, tensor_pb2.TensorProto], signature_name: str, signature: meta_graph_pb2.SignatureDef
+) -> None:
+    """Raises RequestError (INVALID_ARGUMENT) unless all inputs that have a batch agree on its size.
+
+    As when TensorFlow Serving batches, an input's first dimension is its batch, where the signature leaves it open.
+    """
+    name_to_size = {}
+    for name, proto in inputs.items():
+        expected = signature.inputs[name].tensor_shape.dim
+        if expected and expected[0].size < 0:
+            name_to_size[name] = proto.tensor_shape.dim[0].size
+    if len(set(name_to_size.values())) > 1:
+        raise invalid(
+            f"The inputs of signature `{signature_name}` must have the same batch size, their first dimension. "
+            f"Received: {dict(sorted(name_to_size.items()))}. Send a row of every input for each request of the batch."
+        )
+
+
 def check_output_filter(
     output_filter: Sequence[str], signature_name: str, signature: meta_graph_pb2.SignatureDef
 ) -> None:
     """Raises RequestError (INVALID_ARGUMENT) unless the wanted outputs exist and none is named twice."""
     unknown = sorted(set(output_filter) - set(signature.outputs))
     if unknown or len(set(output_filter)) != len(output_filter):
-        raise _invalid(
+        raise invalid(
             f"output_filter must name outputs of signature `{signature_name}`, each once: "
             f"{sorted(signature.outputs)}. Received: {list(output_filter)}. Correct the names, or leave it empty "
             "for all outputs."

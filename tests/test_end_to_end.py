@@ -230,11 +230,11 @@ def test_wrong_input_is_one_clear_line(overrides, message, tmp_path):
         (["tf_lift.synthetic"], ["--out", "--kind", "--rows", "--seed"]),
         (["export.saved_model"], ["--config", "--set", "--force"]),
         (["export.verify"], ["--config", "--set", "--version"]),
-        (["serving.local"], ["--model_base_path", "--model_name", "--port", "--max_workers"]),
-        (["serving.client"], ["rank", "explain", "status", "metadata"]),
+        (["serving.local"], ["--model_base_path", "--model_name", "--port", "--max_concurrency", "--ssl_config_file"]),
+        (["serving.client"], ["rank", "explain", "classify", "status", "metadata", "health"]),
         (
             ["serving.client", "rank"],
-            ["--model_name", "--server", "--user", "--items", "--time", "--context", "--json"],
+            ["--model_name", "--server", "--user", "--items", "--time", "--context", "--history", "--tls", "--json"],
         ),
         (
             ["serving.client", "explain"],

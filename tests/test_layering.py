@@ -30,9 +30,7 @@ LAYERS = {
     ),
     "stages": ("pretrain", "encode", "fit", "evaluate", "train"),
 }
-WITHOUT_# The warm-up file of a SavedModel is made of TensorFlow Serving's messages.
-WARMUP_PROTOS = {f"tensorflow_serving.apis.{name}_pb2" for name in ("model", "prediction_log")}
-TENSORFLOW = (*NOUNS, "retrieval", "synthetic", "metrics")
+WITHOUT_TENSORFLOW = (*NOUNS, "retrieval", "synthetic", "metrics")
 # The warm-up file of a SavedModel is made of TensorFlow Serving's messages.
 WARMUP_PROTOS = {f"tensorflow_serving.apis.{name}_pb2" for name in ("model", "prediction_log")}
 TENSORFLOW = ("tensorflow", "tensorflow_recommenders", "tf_keras", "keras")

@@ -1,5 +1,8 @@
+"""The command: its flags, exit codes and signals."""
+
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -9,29 +12,13 @@ import time
 import grpc
 import pytest
 import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import RankingClient
-from serving.local import LocalServer, parse_args, run
-from serving.model_versions import find_latest_version
-
-
-def test_highest_number_is_served(tmp_path):
-    for name in ("2", "10", "00000009", "11.tmp", "latest"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "saved_model.pb").touch()
-    (tmp_path / "99").touch()  # No folder.
-    assert find_latest_version(tmp_path) == (10, tmp_path / "10")
-
-
-def test_base_path_must_hold_a_version(tmp_path):
-    with pytest.raises(ValueError, match="Received: .*missing, which is not a folder"):
-        find_latest_version(tmp_path / "missing")
-    with pytest.raises(ValueError, match="one numeric folder a version.*Received: .* with nothing in it"):
-        find_latest_version(tmp_path)
-    (tmp_path / "7").mkdir()
-    with pytest.raises(ValueError, match="must hold saved_model.pb. Received: .*7 without one"):
-        find_latest_version(tmp_path)
+from serving.local import parse_args, read_options, run
+from serving.local_server import LocalServer
+from serving.server_configs import build_model_config
+from serving.server_options import ServerOptions
 
 
 @pytest.mark.parametrize("folders", [None, []])
@@ -55,6 +42,21 @@ def flags_for(base_path, *more: str):
     return parse_args(["--model_base_path", str(base_path), "--model_name", "tiny", *more])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Name one model by --model_base_path and --model_name.*Received: neither"),
+        (["--model_name", "a", "--model_config_file", "b"], "Received: both"),
+        (["--model_name", "a"], "must have a name, a base_path .*Received: name `a`, base_path ``"),
+        (["--model_config_file", "absent"], "must be a ModelServerConfig.*Received: absent"),
+    ],
+)
+def test_wrong_flags_exit_with_2(arguments, message, capsys):
+    assert run(parse_args(arguments)) == 2
+    error = capsys.readouterr().err
+    assert re.match(f"serving.local: .*{message}", error, re.DOTALL), error
+
+
 def test_taken_port_exits_with_2(server, model_base_path, capsys):
     assert run(flags_for(model_base_path, "--port", str(server.port))) == 2
     assert f"port must be free. Received: {server.port}" in capsys.readouterr().err
@@ -68,61 +70,84 @@ def test_damaged_model_exits_with_2_and_frees_the_port(model_base_path, tmp_path
 
     shutil.copy(model_base_path / "3" / "saved_model.pb", tmp_path / "1")
     shutil.rmtree(tmp_path / "1" / "variables")
-    damaged = LocalServer(tmp_path, "tiny")
+    damaged = LocalServer([build_model_config("tiny", tmp_path)])
     with pytest.raises(ValueError, match="must hold a SavedModel that TensorFlow can load"):
         damaged.start()
-    with LocalServer(model_base_path, "tiny", port=damaged.port):
+    with LocalServer([build_model_config("tiny", model_base_path)], ServerOptions(port=damaged.port)):
         pass
 
 
 def test_model_without_a_serving_graph_exits_with_2(tmp_path, capsys):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").touch()
-    assert run(flags_for(tmp_path)) == 2
+    assert run(flags_for(tmp_path, "--port", "0")) == 2
     assert "must have a graph with the tag `serve`" in capsys.readouterr().err
 
 
-def test_arguments_are_checked(model_base_path):
-    with pytest.raises(ValueError, match="model name must not be empty"):
-        LocalServer(model_base_path, "")
-    with pytest.raises(ValueError, match="port must be in 0..65535. Received: 70000"):
-        LocalServer(model_base_path, "tiny", port=70_000)
-    with pytest.raises(ValueError, match="at least 1 worker. Received: 0"):
-        LocalServer(model_base_path, "tiny", max_workers=0)
+def test_flags_become_options(tmp_path):
+    (tmp_path / "monitoring.config").write_text('prometheus_config { enable: true path: "/m" }')
+    arguments = [
+        *("--port", "1234", "--host", "0.0.0.0", "--rest_api_port", "1235", "--max_concurrency", "3"),
+        *("--max_queue", "5", "--max_request_bytes", "77", "--max_input_values", "88", "--drain_seconds", "9"),
+        *("--file_system_poll_wait_seconds", "10", "--monitoring_config_file", str(tmp_path / "monitoring.config")),
+    ]
+    assert read_options(flags_for(tmp_path, *arguments)) == ServerOptions(
+        host="0.0.0.0",
+        port=1234,
+        max_concurrency=3,
+        max_queue=5,
+        max_request_bytes=77,
+        max_input_values=88,
+        drain_seconds=9,
+        poll_seconds=10,
+        rest_api_port=1235,
+        metrics_path="/m",
+    )
+    assert read_options(flags_for(tmp_path)) == ServerOptions(port=8500)
 
 
-def test_running_server_cannot_be_started_again(server):
-    with pytest.raises(ValueError, match="started once"):
-        server.start()
+def test_help_says_what_production_is(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_args(["--help"])
+    assert "Production is TensorFlow Serving" in capsys.readouterr().out
 
 
-def test_sigterm_lets_running_requests_end_and_exits_with_0(model_base_path):
-    command = [sys.executable, "-m", "serving.local", "--model_base_path", str(model_base_path)]
+@pytest.mark.parametrize(
+    ("steps", "drain_seconds", "exit_code"), [(200_000, 30, 0), (10**12, 0.2, 1)], ids=["ends", "is cut off"]
+)
+def test_sigterm_lets_running_requests_end(
+    model_base_path, scorer_base_path, tmp_path, steps, drain_seconds, exit_code
+):
+    models = {"tiny": model_base_path, "scorer": scorer_base_path}
+    configs = "".join(f'config {{ name: "{name}" base_path: "{path}" }}\n' for name, path in models.items())
+    (tmp_path / "models.config").write_text(f"model_config_list {{\n{configs}}}")
+    command = [sys.executable, "-m", "serving.local", "--model_config_file", str(tmp_path / "models.config")]
+    limits = ["--drain_seconds", str(drain_seconds), "--tensorflow_intra_op_parallelism", "1"]
     process = subprocess.Popen(
-        [*command, "--model_name", "tiny", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, "--port", "0", *limits], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         assert process.stdout is not None
         ready = process.stdout.readline()
-        assert ready.startswith("Serving tiny version 3 at localhost:")
-        target = ready.rsplit(" ", 1)[1].strip()
-        with grpc.insecure_channel(target) as channel:
+        assert ready.startswith("Serving tiny version 3, scorer version 1 at localhost:")
+        with grpc.insecure_channel(ready.rsplit(" ", 1)[1].strip()) as channel:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = "tiny"
             request.model_spec.signature_name = "count"
-            request.inputs["steps"].CopyFrom(tf.make_tensor_proto([500_000], tf.int64))
+            request.inputs["steps"].CopyFrom(tf.make_tensor_proto([steps], tf.int64))
             grpc.channel_ready_future(channel).result(timeout=20)
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             running = stub.Predict.future(request, timeout=40)
             time.sleep(0.2)  # Until the request has arrived: a later one is refused.
-            was_running = not running.done()
+            assert not running.done()
             process.send_signal(signal.SIGTERM)
-            assert tf.make_ndarray(running.result().outputs["counted"]) == 1_000_000
-        assert was_running
-        assert process.wait(timeout=20) == 0
-        assert process.stdout.read() == ""
-        with RankingClient(target, model_name="tiny") as client, pytest.raises(ValueError, match="must listen at"):
-            client.status()
+            if exit_code == 0:
+                assert tf.make_ndarray(running.result().outputs["counted"]) == 2 * steps
+            assert process.wait(timeout=20) == exit_code
+            assert process.stdout.read() == ""
+            with pytest.raises(grpc.RpcError) as gone:
+                health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+            assert gone.value.code() == grpc.StatusCode.UNAVAILABLE
     finally:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""Predict and GetModelMetadata through the generated stubs, as any client of TensorFlow Serving calls them."""
+"""The methods of PredictionService through the generated stubs, as any client of TensorFlow Serving calls them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
+    input_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
 
-from serving.request_checks import MAX_TENSOR_ELEMENTS
+from serving.server_options import ServerOptions
 
 TIMEOUT_SECONDS = 20
 
@@ -162,7 +163,21 @@ WRONG_INPUTS = {
     "unknown dtype": ({"user": TensorProto(dtype=999)}, "Received: unknown dtype 999 of shape []."),
     "huge shape": (
         {"user": proto_of(tf.string, [1 << 40], string_val=[b"a"])},
-        f"at most {MAX_TENSOR_ELEMENTS} values an input. Received: {1 << 40}.",
+        f"at most {ServerOptions.max_input_values} values an input. Received: {1 << 40}.",
+    ),
+    "batch sizes that differ": (
+        {"user": tf.constant(["u1"])},
+        "must have the same batch size, their first dimension. "
+        "Received: {'candidates': 2, 'store': 2, 'time': 2, 'user': 1}.",
+    ),
+    "no values": ({"user": proto_of(tf.string, [2])}, "Received: one of string and shape [2] that cannot be decoded."),
+    "values in the field of another dtype": (
+        {"time": proto_of(tf.int64, [2], float_val=[1.0, 2.0])},
+        "Received: one of int64 and shape [2] that cannot be decoded.",
+    ),
+    "values that the model refuses, no UTF-8": (
+        {"candidates": tf.constant([[b"\xff\xfe"], [b"i2"]])},
+        "Signature `rank_known_user` failed on the values it received:",
     ),
     "values that the model refuses": (
         {"candidates": tf.constant([["apple"], ["i2"]])},
@@ -206,21 +221,21 @@ def test_model_spec_must_name_the_served_model_and_version(stub):
     request.model_spec.version.value = 2
     code, message = error_of(stub.Predict, request)
     assert code == grpc.StatusCode.NOT_FOUND
-    assert "serves version 3 of `tiny` only. Received: 2." in message
+    assert "has the versions [3] of `tiny`. Received: version 2." in message
 
     request.model_spec.version_label = "stable"
     code, message = error_of(stub.Predict, request)
-    assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert "knows no version labels. Received: `stable`." in message
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "has the version labels []. Received: `stable`." in message
 
     request.model_spec.name = "huge"
     code, message = error_of(stub.Predict, request)
     assert code == grpc.StatusCode.NOT_FOUND
-    assert "serves the model `tiny` only. Received: `huge`." in message
+    assert "serves the models ['scorer', 'tiny']. Received: `huge`." in message
 
     code, message = error_of(stub.Predict, predict_pb2.PredictRequest())
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert "Received: an empty model_spec.name. Set it to `tiny`." in message
+    assert "Received: an empty model_spec.name. Set it to one of ['scorer', 'tiny']." in message
 
 
 def test_metadata_is_the_saved_models_signature_map(stub, model_base_path):
@@ -258,15 +273,125 @@ def test_metadata_of_another_model_is_not_found(stub):
     assert error_of(stub.GetModelMetadata, request)[0] == grpc.StatusCode.NOT_FOUND
 
 
+def test_ids_that_are_no_text_are_ids_as_any_other(stub):
+    request = rank_request(user=tf.constant([b"\xff\x00", b""]))
+    request.model_spec.signature_name = "explain"
+    response = stub.Predict(request, timeout=TIMEOUT_SECONDS)
+    assert tf.make_ndarray(response.outputs["neighbour_user"])[0, 0, 0] == b"\xff\x00-twin"
+
+
+def examples_input(items: list[str], **context: str) -> input_pb2.Input:
+    examples = input_pb2.Input()
+    listed = examples.example_list_with_context if context else examples.example_list
+    for item in items:
+        feature = listed.examples.add().features.feature
+        feature["user"].bytes_list.value.append(b"u1")
+        feature["item"].bytes_list.value.append(item.encode())
+        feature["time"].int64_list.value.append(1000)
+    for name, value in context.items():
+        features = examples.example_list_with_context.context.features
+        features.feature[name].bytes_list.value.append(value.encode())
+    return examples
+
+
+def scorer_request(kind: type, signature_name: str, examples: input_pb2.Input):
+    request = kind(input=examples)
+    request.model_spec.name = "scorer"
+    request.model_spec.signature_name = signature_name
+    return request
+
+
+def test_classify(stub):
+    request = scorer_request(classification_pb2.ClassificationRequest, "classify", examples_input(["i7", "i2"]))
+    response = stub.Classify(request, timeout=TIMEOUT_SECONDS)
+    rows = [[(c.label, c.score) for c in row.classes] for row in response.result.classifications]
+    assert rows == [
+        [("negative", pytest.approx(0.3)), ("positive", pytest.approx(0.7))],
+        [("negative", pytest.approx(0.8)), ("positive", pytest.approx(0.2))],
+    ]
+    assert (response.model_spec.version.value, response.model_spec.signature_name) == (1, "classify")
+
+
+def test_regress_and_the_context_that_examples_share(stub):
+    request = scorer_request(regression_pb2.RegressionRequest, "regress", examples_input(["i7", "i2"]))
+    response = stub.Regress(request, timeout=TIMEOUT_SECONDS)
+    assert [row.value for row in response.result.regressions] == pytest.approx([0.7, 0.2])
+    assert response.model_spec.name == "scorer"
+
+    request.input.CopyFrom(examples_input(["i7", "i2"], store="closed"))
+    request.input.example_list_with_context.examples[0].features.feature["store"].bytes_list.value.append(b"open")
+    response = stub.Regress(request, timeout=TIMEOUT_SECONDS)
+    assert [row.value for row in response.result.regressions] == pytest.approx([0.7, 0.0])
+
+
+def multi_request(*tasks: tuple[str, str, str]) -> inference_pb2.MultiInferenceRequest:
+    request = inference_pb2.MultiInferenceRequest(input=examples_input(["i7"]))
+    for model_name, signature_name, method in tasks:
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name, task.model_spec.signature_name = model_name, signature_name
+    return request
+
+
+def test_multi_inference(stub):
+    request = multi_request(("scorer", "regress", "regress"), ("scorer", "classify", "classify"))
+    regressed, classified = stub.MultiInference(request, timeout=TIMEOUT_SECONDS).results
+    assert regressed.regression_result.regressions[0].value == pytest.approx(0.7)
+    assert classified.classification_result.classifications[0].classes[1].score == pytest.approx(0.7)
+    assert (classified.model_spec.signature_name, classified.model_spec.version.value) == ("classify", 1)
+
+
 @pytest.mark.parametrize(
-    ("method", "request_type"),
+    ("tasks", "expected"),
     [
-        ("Classify", classification_pb2.ClassificationRequest),
-        ("Regress", regression_pb2.RegressionRequest),
-        ("MultiInference", inference_pb2.MultiInferenceRequest),
+        ([], "must have a task. Received: none."),
+        ([("scorer", "regress", "regress")] * 2, "the signatures ['regress', 'regress']"),
+        ([("scorer", "regress", "regress"), ("tiny", "count", "regress")], "the models ['scorer', 'tiny']"),
+        ([("scorer", "version", "predict")], "Received: `tensorflow/serving/predict`. Use Predict"),
+        ([("scorer", "classify", "regress")], "Received: `classify` of `tensorflow/serving/classify` with ['inputs']."),
     ],
 )
-def test_other_calls_are_unimplemented(stub, method, request_type):
-    code, message = error_of(getattr(stub, method), request_type())
-    assert code == grpc.StatusCode.UNIMPLEMENTED
-    assert f"Received: {method}. Use TensorFlow Serving for it." in message
+def test_wrong_tasks(stub, tasks, expected):
+    code, message = error_of(stub.MultiInference, multi_request(*tasks))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert expected in message
+
+
+def wrong_time() -> input_pb2.Input:
+    examples = examples_input(["i7"])
+    examples.example_list.examples[0].features.feature["time"].float_list.value.append(1.0)
+    return examples
+
+
+@pytest.mark.parametrize(
+    ("examples", "expected"),
+    [
+        (input_pb2.Input(), "must bring 1 to 65536 examples. Received: 0."),
+        (wrong_time(), "Signature `regress` failed on the values it received:"),
+        (examples_input(["apple"]), "Signature `regress` failed on the values it received:"),
+    ],
+    ids=["none", "dtype", "value"],
+)
+def test_wrong_examples(stub, examples, expected):
+    request = scorer_request(regression_pb2.RegressionRequest, "regress", examples)
+    code, message = error_of(stub.Regress, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert expected in message
+
+
+@pytest.mark.parametrize("method", ["Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"])
+def test_message_that_is_cut_off_is_an_invalid_argument(target, method):
+    check_no_message(target, method, b"\x0a\xff")
+
+
+@pytest.mark.parametrize(
+    "data", [rank_request().SerializeToString()[:-3], b"\x0a\x03\x0a\x01\xff"], ids=["cut off", "name not UTF-8"]
+)
+def test_bytes_that_are_no_request_are_invalid_arguments(target, data):
+    check_no_message(target, "Predict", data)
+
+
+def check_no_message(target: str, method: str, data: bytes) -> None:
+    with grpc.insecure_channel(target) as channel:
+        code, message = error_of(channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}"), data)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"Received: {len(data)} bytes that are none" in message
