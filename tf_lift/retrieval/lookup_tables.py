@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-BLOCK, NUM_AHEAD = 64, 4  # how many targets, and how many of their best sets, are read ahead together
+BLOCK = 128  # targets that advance together; what they need fits in the first two caches
 
 
 class Tables(NamedTuple):
@@ -56,33 +55,41 @@ class Memo(NamedTuple):
     stops: np.ndarray  # int64 [S]: where its visible rows end in `ranks`
 
 
-class Ahead(NamedTuple):
-    """What is read ahead for the next targets, `BLOCK` of them and the best `NUM_AHEAD` sets of each."""
+class Block(NamedTuple):
+    """Room for B targets that advance together. An active one, which is not done, has a place among the first of the lower arrays."""
 
-    sets: np.ndarray  # int64 [BLOCK * NUM_AHEAD]: the match set, -1 for none
-    hashes: np.ndarray  # uint64, likewise: the key's
-    places: np.ndarray  # int64, likewise: its bucket, then its slot, then its first rank
-    sink: np.ndarray  # int64 [1]: the sum of what was read: without it the compiler would read nothing
+    idf: np.ndarray  # int64 [Q, B]
+    packed: np.ndarray  # int64 [S, B]: score and number of each set that is not read, else -1
+    best: np.ndarray  # int64 [B]: the largest of these
+    top_ranks: np.ndarray  # int64 [B, K]
+    top_scores: np.ndarray  # int64 [B, K]
+    sizes: np.ndarray  # int64 [B]: how many rows stand in the top
+    active: np.ndarray  # int64 [B]: which target
+    sets: np.ndarray  # int64 [B]: the match set that it reads
+    scores: np.ndarray  # int64 [B]: that set's
+    hashes: np.ndarray  # uint64 [B]: its key's
+    slots: np.ndarray  # int64 [B]: its key's bucket, then the first slot to compare, -1 for none
+    ends: np.ndarray  # int64 [B]: where the bucket's slots end
 
 
 class Scratch(NamedTuple):
-    """Room for one target's work."""
+    """Room to work in."""
 
     memo: Memo
-    idf: np.ndarray  # int64 [Q]
-    set_scores: np.ndarray  # int64 [S]
-    top_ranks: np.ndarray  # int64 [K]
-    top_scores: np.ndarray  # int64 [K]
-    ahead: Ahead
+    block: Block
 
 
 def build_scratch(num_sets: int, num_columns: int, k: int) -> Scratch:
     """Room for lookups one after the other, the memo empty."""
     memo = Memo(np.full(num_sets, -1, np.int64), np.zeros(num_sets, np.int64), np.zeros(num_sets, np.int64))
-    size = BLOCK * NUM_AHEAD
-    ahead = Ahead(np.zeros(size, np.int64), np.zeros(size, np.uint64), np.zeros(size, np.int64), np.zeros(1, np.int64))
-    idf, set_scores, top_ranks, top_scores = (np.zeros(length, np.int64) for length in (num_columns, num_sets, k, k))
-    return Scratch(memo, idf, set_scores, top_ranks, top_scores, ahead)
+    shapes = {
+        "idf": (num_columns, BLOCK),
+        "packed": (num_sets, BLOCK),
+        "top_ranks": (BLOCK, k),
+        "top_scores": (BLOCK, k),
+    }
+    arrays = {name: np.zeros(shapes.get(name, BLOCK), np.int64) for name in Block._fields}
+    return Scratch(memo, Block(**(arrays | {"hashes": np.zeros(BLOCK, np.uint64)})))
 
 
 def find_visiting_order(columns: np.ndarray) -> np.ndarray:
@@ -98,12 +105,3 @@ def find_visiting_order(columns: np.ndarray) -> np.ndarray:
             break
         packed = packed << int(limits[column]).bit_length() | columns[:, column]
     return np.argsort(packed)
-
-
-def can_cache() -> bool:
-    """Whether numba finds a folder that it may keep compiled code in; without one every process compiles for itself."""
-    try:
-        njit(cache=True)(can_cache)
-    except RuntimeError:
-        return False
-    return True

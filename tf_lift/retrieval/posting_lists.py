@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_lift.config import Retrieval
 from tf_lift.interactions import NO_ROW
-from tf_lift.retrieval import lookup, lookup_tables
+from tf_lift.retrieval import lookup, lookup_tables, nearest
 from tf_lift.retrieval.bm25 import idf_units
 from tf_lift.retrieval.match_sets import MatchSets, hash_values
 from tf_lift.retrieval.set_postings import NewestRule, SetPostings, build_set_postings, newest_rule
@@ -168,9 +168,9 @@ class PostingLists:
             targets = lookup_tables.Targets(columns[order], visible[order], users[order] if len(users) else users)
             scratch.memo.targets.fill(-1)
             is_complete, depth = self.match_sets.is_complete, self.match_sets.depth
-            lookup.find_nearest(tables, targets, scratch, order, is_complete, depth, found.rows, found.scores)
+            nearest.find_nearest(tables, targets, scratch, order, is_complete, depth, found.rows, found.scores)
             if statistics:
-                lookup.count_matches(tables, targets, scratch, order, sets, found.counts, found.positives)
+                lookup.count_rows(tables, targets, scratch.memo, order, sets, found.counts, found.positives)
         return found
 
     @functools.cached_property
