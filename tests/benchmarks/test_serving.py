@@ -306,7 +306,12 @@ def make_results(**changes: Any) -> dict[str, Any]:
         "otherwise": [row("tantivy", 32, 900.0, 2.0)],
         "batches": [{"threads": 1, "batch": 4, "p50": 12.0, "slates_per_second": 333.0}],
         "swap": {"failures": {}, "answers_of_old": 5, "answers_of_new": 6},
-        "restart": {"first_start_seconds": 10.0, "restart_seconds": 11.0, "largest_difference": 0.0},
+        "restart": {
+            "first_start_seconds": 10.0,
+            "calm_start_seconds": 9.0,
+            "restart_seconds": 11.0,
+            "largest_difference": 0.0,
+        },
         "malformed": {
             "sent": 100,
             "statuses": {"noise": {"INVALID_ARGUMENT": 100}},
