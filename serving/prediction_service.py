@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
+from google.protobuf.message import Message
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
+    input_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -22,6 +26,8 @@ from serving.rpc_methods import Answer
 
 SIGNATURE_DEF_FIELD = "signature_def"
 
+_RunOnExamples = Callable[[LoadedModel, str, input_pb2.Input], Message]  # -> the response's `result`
+
 
 class PredictionService:
     """Answers the methods of PredictionService, whose names its dictionaries have.
@@ -35,8 +41,8 @@ class PredictionService:
         self._manager = manager
         self.model_answers: Mapping[str, Answer] = {
             "Predict": self._predict,
-            "Classify": self._classify,
-            "Regress": self._regress,
+            "Classify": partial(self._infer, classify, classification_pb2.ClassificationResponse),
+            "Regress": partial(self._infer, regress, regression_pb2.RegressionResponse),
             "MultiInference": self._multi_infer,
         }
         self.metadata_answers: Mapping[str, Answer] = {"GetModelMetadata": self._get_metadata}
@@ -46,24 +52,13 @@ class PredictionService:
             _fill_labels(labels, model, request.model_spec)
             return predict(model, request)
 
-    def _classify(
-        self, request: classification_pb2.ClassificationRequest, labels: RequestLabels
-    ) -> classification_pb2.ClassificationResponse:
-        with self._manager.use(request.model_spec) as model:
-            _fill_labels(labels, model, request.model_spec)
-            result = classify(model, request.model_spec.signature_name, request.input)
-        response = classification_pb2.ClassificationResponse(result=result)
-        _fill_spec(response.model_spec, model, request.model_spec)
-        return response
-
-    def _regress(
-        self, request: regression_pb2.RegressionRequest, labels: RequestLabels
-    ) -> regression_pb2.RegressionResponse:
-        with self._manager.use(request.model_spec) as model:
-            _fill_labels(labels, model, request.model_spec)
-            result = regress(model, request.model_spec.signature_name, request.input)
-        response = regression_pb2.RegressionResponse(result=result)
-        _fill_spec(response.model_spec, model, request.model_spec)
+    def _infer(self, run: _RunOnExamples, response_class: type[Any], request: Any, labels: RequestLabels) -> Message:
+        """Answers Classify and Regress, whose messages have the same fields."""
+        spec = request.model_spec
+        with self._manager.use(spec) as model:
+            _fill_labels(labels, model, spec)
+            response: Message = response_class(result=run(model, spec.signature_name, request.input))
+        _fill_spec(response.model_spec, model, spec)
         return response
 
     def _multi_infer(

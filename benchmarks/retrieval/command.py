@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.retrieval.data import DataSpec, ml_1m_dir
 from benchmarks.retrieval.engines import ENGINES, OURS, missing_packages
 from benchmarks.retrieval.report import SYNTHETIC, find_growth, find_ratios, plot, print_report
 from benchmarks.retrieval.runner import GIBIBYTE, Limits, measure_data_set
-from tf_lift.workspace import write_json
+from benchmarks.run_report import run_and_report
 
 NUM_NEIGHBOURS = 10
 MILLION = 1_000_000
@@ -166,16 +164,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     flags = parse_flags(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output = Path(flags.output)
-    try:
-        summary = run(flags)
-    except ValueError as error:
-        sys.exit(f"retrieval: {error}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, summary)
-    plot(summary["outcomes"], output.with_suffix(".png"))
-    print_report(summary, Console(width=None if sys.stdout.isatty() else 170))
+    summary = run_and_report("retrieval", Path(flags.output), lambda: run(flags), plot, print_report)
     fault = first_fault(summary["outcomes"])
     if fault:
         sys.exit(f"retrieval: {fault}")

@@ -1,7 +1,7 @@
 """The table, the ratios and the plot of a run."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,9 @@ def measured(outcomes: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, fl
     return {engine: sorted(values) for engine, values in points.items()}
 
 
-def plot(outcomes: Sequence[dict[str, Any]], path: Path) -> None:
+def plot(summary: Mapping[str, Any], path: Path) -> None:
     """Draws queries a second and microseconds a query against pool rows: lines are synthetic logs, diamonds are ML-1M."""
+    outcomes = summary["outcomes"]
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     lines = measured(outcomes)
     others = [item for item in outcomes if item["data"] == "ml_1m" and item["status"] == "ok"]

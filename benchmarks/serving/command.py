@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from benchmarks.run_report import run_and_report
 from benchmarks.serving import faults, load
 from benchmarks.serving.cores import choose_cores, pin
 from benchmarks.serving.load_clients import LoadClients
@@ -27,7 +26,7 @@ from serving.model_versions import find_versions
 from tf_lift.config import load_config
 from tf_lift.config.flags import add_config_flags
 from tf_lift.data.dataset_files import open_dataset
-from tf_lift.workspace import Workspace, write_json
+from tf_lift.workspace import Workspace
 
 # The order is that of measuring: the speed of a fresh server first; the swap and the kill, which change it, last.
 MEASURES: dict[str, Callable[[Rig], Any]] = {
@@ -178,14 +177,5 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     flags = parse_flags(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
-    output = Path(flags.output)
-    try:
-        summary = run(flags)
-    except ValueError as error:
-        sys.exit(f"serving: {error}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, summary)
-    plot(summary["results"], output.with_suffix(".png"))
-    print_report(summary, Console(width=None if sys.stdout.isatty() else 170))
+    run_and_report("serving", Path(flags.output), lambda: run(flags), plot, print_report)

@@ -133,9 +133,10 @@ def _format(value: object) -> str:
     )
 
 
-def plot(results: Mapping[str, Any], path: Path) -> None:
+def plot(summary: Mapping[str, Any], path: Path) -> None:
     """Draws p50 (with p95 as a thin line) and requests a second against clients, and the memory against requests."""
-    figure, panels = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    results = summary["results"]
+    figure, panels = plt.subplots(1, 3, figsize=(14, 5.2), layout="constrained")
     rows = [
         row
         for part in ("load", "c_runtime", "otherwise")
@@ -159,7 +160,9 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
         panel.set_xticks([1, 8, 32], ["1", "8", "32"])
         panel.grid(True, alpha=0.3)
     if rows:
-        panels[0].legend(frameon=False, fontsize=7)
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=6, frameon=False, fontsize=8
+        )
     steps = results.get("memory", {}).get("steps", [])
     for name in _MEMORY:
         panels[2].plot(

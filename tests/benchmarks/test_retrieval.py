@@ -231,7 +231,7 @@ def test_the_table_and_the_plot(tmp_path):
     for expected in ("400,000", "with 9 statistics", "25,000", "50.0", "80.0", "10,000.0 times as many"):
         assert expected in printed
     assert "synthetic 1000: no figures of bm25s: not installed: bm25s." in printed
-    plot(outcomes, tmp_path / "plot.png")
+    plot({"outcomes": outcomes}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 

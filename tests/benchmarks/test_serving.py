@@ -350,8 +350,8 @@ def test_report_and_plot_show_what_was_measured(tmp_path: Path):
     print_report({"machine": machine, "results": results}, Console(file=text, width=170))
     for expected in ("pinned to core 1", "tantivy", "1.29", "NOT MET", "at most 8 ms", "INTERNAL in place of", "[x]"):
         assert expected in text.getvalue()
-    plot(results, tmp_path / "plot.png")
-    plot({}, tmp_path / "nothing.png")
+    plot({"results": results}, tmp_path / "plot.png")
+    plot({"results": {}}, tmp_path / "nothing.png")
     assert (tmp_path / "plot.png").stat().st_size > (tmp_path / "nothing.png").stat().st_size > 1_000
 
 
