@@ -1,6 +1,6 @@
 """From the strings of a request to the fields of its candidates and of its history."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.retrieval.graph import constant_variable
-from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID, UNKNOWN_ID, Schema
+from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID, UNKNOWN_ID, Field, Schema
 
 from .id_table import IdTable
 
@@ -20,12 +20,16 @@ class RequestFields(tf.Module):
         schema: the M fields.
         info: vocabularies and entity tables.
         asset_dir: a folder for the vocabularies' files until the model is saved.
+
+    Raises:
+        ValueError: a field that requests bring has a pattern.
     """
 
     def __init__(self, schema: Schema, info: DatasetInfo, asset_dir: Path) -> None:
         super().__init__(name="request_fields")
         self._schema = schema
         looked_up = [*schema.indices("user"), schema.item_index, *schema.indices("context")]
+        _check_patterns([schema.fields[index] for index in looked_up])
         self._tables = {
             schema.names[index]: IdTable(info.vocabularies[index].values, schema.names[index], asset_dir)
             for index in looked_up
@@ -106,6 +110,16 @@ class RequestFields(tf.Module):
         """
         known = [tf.searchsorted(first, times) + FIRST_VALUE_ID for first in self._first_times]
         return tf.where(fields < tf.stack(known, axis=1)[:, None, :], fields, UNKNOWN_ID)
+
+
+def _check_patterns(requested: Sequence[Field]) -> None:
+    """Checks that what a request brings is what the log has: a pattern is Python's, and the graph cannot apply it."""
+    names = [field.name for field in requested if field.pattern]
+    if names:
+        raise ValueError(
+            "A field that requests bring (keys, the user's attributes, context fields) must not have a pattern, as the served graph looks "
+            f"its values up as they are. Received: a pattern for {', '.join(names)}. Extract that part before preprocessing."
+        )
 
 
 def _with_reserved_rows(table: np.ndarray, columns: tuple[int, ...]) -> np.ndarray:

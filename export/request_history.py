@@ -35,7 +35,8 @@ class BehaviourTable(tf.Module):
         texts = tf.strings.lower(tf.strings.strip(texts))
         if self._behaviour.kind == "positive_only":
             texts = tf.where(texts == "", "1", texts)
-        texts = tf.where(texts == "true", "1", tf.where(texts == "false", "0", texts))
+        if self._behaviour.kind != "threshold":
+            texts = tf.where(texts == "true", "1", tf.where(texts == "false", "0", texts))
         is_number = tf.strings.regex_full_match(texts, _NUMBER)
         numbers = tf.strings.to_number(tf.where(is_number, texts, "0"), tf.float64)
         if self._behaviour.kind == "threshold":

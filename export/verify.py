@@ -70,7 +70,7 @@ def verify(workspace: Workspace, model_dir: Path) -> float:
     from_ids = np.where(request["candidates"] != "", expected, 0.0)
     wanted = {"serving_default": expected, "rank_known_user": from_ids, "rank": from_ids, "regress": from_ids[:, 0]}
     differences = {name: float(np.abs(answer - wanted[name]).max()) for name, answer in answers.items()}
-    worst = max(differences, key=lambda name: differences[name])
+    worst = max(differences, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
     if not differences[worst] <= TOLERANCE:
         raise ValueError(
             f"The exported model must answer as the one in memory does, to {TOLERANCE:.0e}. Received: signature {worst!r} differs by "

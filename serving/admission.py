@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
 
 from serving.request_error import RequestError
+
+
+class _Ticket:
+    """A request that waits: `called` is set when it is its turn, or when its caller has gone."""
+
+    def __init__(self) -> None:
+        self.called = threading.Event()
+        self.has_place = False
 
 
 class Admission:
@@ -21,74 +30,89 @@ class Admission:
 
     def __init__(self, max_concurrency: int, max_queue: int) -> None:
         self.num_running = 0
-        self.num_waiting = 0
         self._max_concurrency = max_concurrency
         self._max_queue = max_queue
         self._is_draining = False
-        lock = threading.Lock()
-        self._freed = threading.Condition(lock)  # a place to run
-        self._emptied = threading.Condition(lock)  # the whole server
+        self._lock = threading.Lock()
+        self._waiting: deque[_Ticket] = deque()  # the oldest first
+        self._emptied = threading.Condition(self._lock)  # the whole server
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a place."""
+        return len(self._waiting)
 
     @contextmanager
     def admit(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Waits for a place to run, and holds it.
+        """Waits for a place to run, and holds it; places go to those who wait, in the order of their arrival.
 
         Raises:
             RequestError: UNAVAILABLE while the server drains, RESOURCE_EXHAUSTED where too many wait already,
                 DEADLINE_EXCEEDED or CANCELLED where the caller has given up before the request could run.
         """
-        with self._freed:
-            self._check_open()
-            if not self._has_place() or self.num_waiting:
-                self._wait(context)
-            self.num_running += 1
-            if self.num_waiting and self._has_place():
-                self._freed.notify()
+        ticket = self._take_ticket()
+        if ticket is not None:
+            self._wait(ticket, context)
         try:
             _check_wanted(context)
             yield
         finally:
-            with self._freed:
-                self.num_running -= 1
-                self._freed.notify()
-                self._notify_if_empty()
+            with self._lock:
+                self._give_place_on()
 
-    def _check_open(self) -> None:
-        if self._is_draining:
-            raise RequestError(
-                grpc.StatusCode.UNAVAILABLE,
-                "The server takes requests until it is told to stop. Received: one after that. "
-                "Ask another server, or this one once it is back.",
-            )
-        if not self._has_place() and self.num_waiting >= self._max_queue:
-            raise RequestError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"The server runs {self._max_concurrency} requests at a time and lets {self._max_queue} wait. Received: "
-                "one more. Send fewer at a time, or raise --max_queue.",
-            )
+    def _take_ticket(self) -> _Ticket | None:
+        """Takes a place, or a ticket to wait for one."""
+        with self._lock:
+            if self._is_draining:
+                raise RequestError(
+                    grpc.StatusCode.UNAVAILABLE,
+                    "The server takes requests until it is told to stop. Received: one after that. "
+                    "Ask another server, or this one once it is back.",
+                )
+            if self.num_running < self._max_concurrency:  # then nobody waits
+                self.num_running += 1
+                return None
+            if len(self._waiting) >= self._max_queue:
+                raise RequestError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"The server runs {self._max_concurrency} requests at a time and lets {self._max_queue} wait. Received: "
+                    "one more. Send fewer at a time, or raise --max_queue.",
+                )
+            ticket = _Ticket()
+            self._waiting.append(ticket)
+            return ticket
 
-    def _has_place(self) -> bool:
-        return self.num_running < self._max_concurrency
-
-    def _wait(self, context: grpc.ServicerContext) -> None:
+    def _wait(self, ticket: _Ticket, context: grpc.ServicerContext) -> None:
+        context.add_callback(ticket.called.set)  # The caller has gone: its place in the queue is another's.
         remaining = context.time_remaining()  # No deadline is None or centuries, by gRPC's version.
-        timeout = None if remaining is None else min(remaining, threading.TIMEOUT_MAX)
-        self.num_waiting += 1
-        has_place = self._freed.wait_for(self._has_place, timeout)
-        self.num_waiting -= 1
-        if not has_place:
+        ticket.called.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX))
+        with self._lock:
+            if ticket.has_place:
+                return
+            self._waiting.remove(ticket)
             self._notify_if_empty()
-            raise _deadline_exceeded()
+        _check_wanted(context)
+        raise _deadline_exceeded()
+
+    def _give_place_on(self) -> None:
+        """Hands the place of a request that has ended to the one that waits longest."""
+        if self._waiting:
+            ticket = self._waiting.popleft()
+            ticket.has_place = True
+            ticket.called.set()
+            return
+        self.num_running -= 1
+        self._notify_if_empty()
 
     def _notify_if_empty(self) -> None:
-        if not self.num_running and not self.num_waiting:
+        if not self.num_running and not self._waiting:
             self._emptied.notify_all()
 
     def drain(self, timeout_seconds: float) -> bool:
         """Refuses new requests and waits until the admitted ones have ended; returns whether they did in time."""
         with self._emptied:
             self._is_draining = True
-            return self._emptied.wait_for(lambda: not self.num_running and not self.num_waiting, timeout_seconds)
+            return self._emptied.wait_for(lambda: not self.num_running and not self._waiting, timeout_seconds)
 
 
 def _check_wanted(context: grpc.ServicerContext) -> None:

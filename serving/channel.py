@@ -24,7 +24,9 @@ _SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
-    ]
+    ],
+    # Where most calls fail, nothing is tried again: retries must not multiply the load of servers that are overloaded.
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
 }
 
 _OPTIONS = [

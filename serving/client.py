@@ -195,8 +195,9 @@ class RankingClient:
             input_names = self._find_inputs(self._served, signature_name)
             message = build_predict_request(self.model_name, signature_name, requests, input_names, _now())
             return self._call(self._prediction_service.Predict, message, deadline)
-        except ValueError:
-            self._served = None  # A version with other inputs may have been loaded since: the next call looks.
+        except ValueError as error:
+            if not isinstance(error, ServingError) or error.code == grpc.StatusCode.INVALID_ARGUMENT.name:
+                self._served = None  # A version with other inputs may have been loaded since: the next call looks.
             raise
 
     def _find_inputs(self, served: ModelMetadata, signature_name: str) -> list[str]:

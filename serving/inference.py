@@ -109,9 +109,9 @@ def _run_on_examples(
             "Name another signature, or use Predict."
         )
     serialized = _serialize_examples(examples)
-    if not 0 < len(serialized) <= model.max_input_values:
+    if not 0 < len(serialized) <= model.limits.max_batch_size:
         raise invalid(
-            f"A request must bring 1 to {model.max_input_values} examples. Received: {len(serialized)}. "
+            f"A request must bring 1 to {model.limits.max_batch_size} examples. Received: {len(serialized)}. "
             "Fill input.example_list, or split the request."
         )
     outputs = signature.run({_INPUTS: tf.constant(serialized, tf.string)})

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from serving.request_error import invalid
+from serving.request_limits import RequestLimits
 from serving.served_signature import ServedSignature
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -23,17 +24,17 @@ class LoadedModel:
         name: The model's name in requests.
         version: The number of the version folder.
         path: The version folder, which holds a `saved_model.pb`.
-        max_input_values: How many values one input of a request may declare.
+        limits: How much one request may ask for.
 
     Raises:
         ValueError: The folder holds no SavedModel that TensorFlow can load for serving.
     """
 
-    def __init__(self, name: str, version: int, path: Path, max_input_values: int) -> None:
+    def __init__(self, name: str, version: int, path: Path, limits: RequestLimits) -> None:
         self.name = name
         self.version = version
         self.path = path
-        self.max_input_values = max_input_values
+        self.limits = limits
         self.signature_defs = read_signature_defs(path)
         try:
             self._saved_model = tf.saved_model.load(str(path), tags=[SERVE_TAG])
@@ -43,9 +44,7 @@ class LoadedModel:
                 "Export the model again."
             ) from error
         self._signatures = {
-            signature_name: ServedSignature(
-                signature_name, self.signature_defs[signature_name], function, max_input_values
-            )
+            signature_name: ServedSignature(signature_name, self.signature_defs[signature_name], function, limits)
             for signature_name, function in self._saved_model.signatures.items()
         }
 

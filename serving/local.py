@@ -38,8 +38,8 @@ example:
   python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
   python -m serving.client status --model_name complete_journey      (in another terminal)
 
-SIGTERM or Ctrl-C refuses new requests, lets running ones end, then exits with code 0. Exit code 1: a request ran
-longer than --drain_seconds; 2: wrong flags or files, no model, or a port is taken."""
+SIGTERM or Ctrl-C refuses new requests, lets running ones end, then exits with code 0. Exit code 1: a request, or
+the load of a version, ran longer than --drain_seconds; 2: wrong flags or files, no model, or a port is taken."""
 
 
 # Group -> flags: name, type, default or None, metavar and help.
@@ -68,6 +68,7 @@ _FLAGS: dict[str, list[tuple[str, type, object, str, str]]] = {
         ("max_queue", int, _DEFAULTS.max_queue, "N", "requests that wait; more get RESOURCE_EXHAUSTED at once"),
         ("max_request_bytes", int, _DEFAULTS.max_request_bytes, "N", "size of a request"),
         ("max_input_values", int, _DEFAULTS.max_input_values, "N", "values of one input of a request"),
+        ("max_batch_size", int, _DEFAULTS.max_batch_size, "N", "slates or examples of a request"),
         ("drain_seconds", float, _DEFAULTS.drain_seconds, "S", "for running requests to end when the server stops"),
         ("tensorflow_intra_op_parallelism", int, 0, "N", "threads of one operation; 0 lets TensorFlow choose"),
         ("tensorflow_inter_op_parallelism", int, 0, "N", "operations at the same time; 0 lets TensorFlow choose"),
@@ -120,6 +121,7 @@ def read_options(flags: argparse.Namespace) -> ServerOptions:
         max_queue=flags.max_queue,
         max_request_bytes=flags.max_request_bytes,
         max_input_values=flags.max_input_values,
+        max_batch_size=flags.max_batch_size,
         drain_seconds=flags.drain_seconds,
         poll_seconds=flags.file_system_poll_wait_seconds,
         rest_api_port=flags.rest_api_port or None,
@@ -159,7 +161,10 @@ def run(flags: argparse.Namespace) -> int:
     print(f"Serving {served} at localhost:{server.port}", flush=True)
     stopped.wait()
     if not server.stop():
-        print(f"serving.local: requests ran longer than {options.drain_seconds:g} s and were cut off", file=sys.stderr)
+        print(
+            f"serving.local: requests or a load ran longer than {options.drain_seconds:g} s and were cut off",
+            file=sys.stderr,
+        )
         os._exit(EXIT_CODE_CUT_OFF)  # Python would wait for their threads.
     return 0
 

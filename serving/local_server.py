@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent import futures
 from functools import partial
@@ -46,7 +47,7 @@ class LocalServer:
         self.rest_api_port = self.options.rest_api_port
         self.manager = ModelManager(
             configs,
-            partial(load_warm_model, max_input_values=self.options.max_input_values),
+            partial(load_warm_model, limits=self.options.request_limits),
             self.options.poll_seconds,
         )
         self._admission = Admission(self.options.max_concurrency, self.options.max_queue)
@@ -120,20 +121,19 @@ class LocalServer:
             self.rest_api_port = self._metrics_server.port
 
     def stop(self) -> bool:
-        """Says that it is not serving, refuses new requests, and waits for the running ones, `drain_seconds` at most.
+        """Says that it is not serving, refuses new requests, and waits for the running ones and for a load, `drain_seconds` at most.
 
         Returns:
             Whether all of them ended; the others are cut off for their callers, and TensorFlow runs them to their end.
         """
+        end = time.monotonic() + self.options.drain_seconds
         self._health.enter_graceful_shutdown()
         is_drained = self._admission.drain(self.options.drain_seconds)
         if self._server is not None:
             self._server.stop(_LAST_ANSWERS_SECONDS).wait()
         if self._metrics_server is not None:
             self._metrics_server.close()
-        if is_drained:
-            self.manager.stop()
-        return is_drained
+        return is_drained and self.manager.stop(max(0.0, end - time.monotonic()))
 
     def __enter__(self) -> Self:
         return self.start()

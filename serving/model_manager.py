@@ -82,15 +82,22 @@ class ModelManager:
         if self._poll_seconds > 0:
             self._poller.start()
 
-    def stop(self) -> None:
-        """Ends the polling and unloads every version; requests that run must have ended."""
+    def stop(self, timeout_seconds: float) -> bool:
+        """Ends the polling and unloads every version; requests that run must have ended.
+
+        Returns:
+            Whether a load that had begun ended in time; if not, nothing is unloaded.
+        """
         self._stopping.set()
         if self._poller.is_alive():
-            self._poller.join()
+            self._poller.join(timeout_seconds)
+            if self._poller.is_alive():
+                return False
         self._loader.shutdown()
         with self._changed:
             self._name_to_versions.clear()
         gc.collect()  # The functions of a SavedModel refer to each other.
+        return True
 
     def reload(self, configs: Sequence[model_server_config_pb2.ModelConfig]) -> None:
         """Serves these models in place of the present ones; where one of them cannot be served, nothing is switched.

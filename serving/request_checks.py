@@ -9,6 +9,7 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.request_error import invalid
+from serving.request_limits import RequestLimits
 from serving.tensor_protos import VALUE_FIELDS, dtype_name, format_shape
 
 
@@ -31,12 +32,12 @@ def check_input(
     proto: tensor_pb2.TensorProto,
     signature_name: str,
     expected: meta_graph_pb2.TensorInfo,
-    max_input_values: int,
+    limits: RequestLimits,
 ) -> None:
     """Raises RequestError (INVALID_ARGUMENT) unless dtype, rank, fixed sizes and number of values are as expected.
 
     A TensorProto of a few bytes may declare terabytes, as its last value stands for all missing ones, so the declared
-    size has a limit of its own, `max_input_values`.
+    size has a limit of its own, `limits.max_input_values`.
     """
     shape = proto.tensor_shape
     sizes = [dim.size for dim in shape.dim]
@@ -51,9 +52,9 @@ def check_input(
         problem = f"Received: a tensor whose shape {format_shape(shape)} is not fully known. State every size."
     elif not _fits(sizes, expected.tensor_shape):
         problem = f"Received: shape {format_shape(shape)}. Reshape or pad the values to fit."
-    elif num_elements > max_input_values:
+    elif num_elements > limits.max_input_values:
         problem = (
-            f"The local server takes at most {max_input_values} values an input. Received: {num_elements}. "
+            f"The local server takes at most {limits.max_input_values} values an input. Received: {num_elements}. "
             "Split the request, or raise --max_input_values."
         )
     elif num_values > num_elements:
@@ -79,9 +80,12 @@ def _fits(sizes: Sequence[int], expected: tensor_shape_pb2.TensorShapeProto) -> 
 
 
 def check_batch_size(
-    inputs: Mapping[str, tensor_pb2.TensorProto], signature_name: str, signature: meta_graph_pb2.SignatureDef
+    inputs: Mapping[str, tensor_pb2.TensorProto],
+    signature_name: str,
+    signature: meta_graph_pb2.SignatureDef,
+    limits: RequestLimits,
 ) -> None:
-    """Raises RequestError (INVALID_ARGUMENT) unless all inputs that have a batch agree on its size.
+    """Raises RequestError (INVALID_ARGUMENT) unless all inputs that have a batch agree on its size, and it is not too large.
 
     As when TensorFlow Serving batches, an input's first dimension is its batch, where the signature leaves it open.
     """
@@ -94,6 +98,12 @@ def check_batch_size(
         raise invalid(
             f"The inputs of signature `{signature_name}` must have the same batch size, their first dimension. "
             f"Received: {dict(sorted(name_to_size.items()))}. Send a row of every input for each request of the batch."
+        )
+    size = max(name_to_size.values(), default=0)
+    if size > limits.max_batch_size:
+        raise invalid(
+            f"The local server takes batches of at most {limits.max_batch_size}. Received: {size}. "
+            "Split the request, or raise --max_batch_size."
         )
 
 

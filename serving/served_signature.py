@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.request_checks import check_batch_size, check_input, check_input_names, check_output_filter
 from serving.request_error import RequestError, invalid
+from serving.request_limits import RequestLimits
 from serving.tensor_protos import VALUE_FIELDS, decode_tensor, dtype_name, encode_tensor, format_shape
 
 # gRPC's status codes and TensorFlow's error codes have the same numbers.
@@ -26,15 +27,15 @@ class ServedSignature:
         name: The signature's name in requests.
         definition: Its inputs, outputs and defaults.
         function: The concrete function that `tf.saved_model.load` restored for it.
-        max_input_values: How many values one input may declare.
+        limits: How much one request may ask for.
     """
 
     def __init__(
-        self, name: str, definition: meta_graph_pb2.SignatureDef, function: Any, max_input_values: int
+        self, name: str, definition: meta_graph_pb2.SignatureDef, function: Any, limits: RequestLimits
     ) -> None:
         self.name = name
         self.definition = definition
-        self._max_input_values = max_input_values
+        self._limits = limits
         # Calling the function by keywords binds and checks them in Python, 0.15 ms of a request that was checked already.
         # The atomic function takes the arguments flat: by name, sorted, as tf.nest has them, then what it captured.
         self._call = function.inference_fn.call_preflattened
@@ -57,8 +58,8 @@ class ServedSignature:
         check_input_names(inputs, self.name, self.definition)
         check_output_filter(output_filter, self.name, self.definition)
         for name, proto in inputs.items():
-            check_input(name, proto, self.name, self.definition.inputs[name], self._max_input_values)
-        check_batch_size(inputs, self.name, self.definition)
+            check_input(name, proto, self.name, self.definition.inputs[name], self._limits)
+        check_batch_size(inputs, self.name, self.definition, self._limits)
         tensors = {name: _decode_input(name, proto) for name, proto in {**self.definition.defaults, **inputs}.items()}
         outputs = self.run(tensors)
         return {name: _encode_output(outputs[name]) for name in output_filter or self.definition.outputs}

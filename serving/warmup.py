@@ -11,13 +11,14 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.inference import classify, multi_infer, predict, regress
 from serving.loaded_model import LoadedModel
 from serving.request_error import RequestError
+from serving.request_limits import RequestLimits
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 
-def load_warm_model(name: str, version: int, path: Path, max_input_values: int) -> LoadedModel:
+def load_warm_model(name: str, version: int, path: Path, limits: RequestLimits) -> LoadedModel:
     """Loads a version and replays its warm-up. Arguments and errors are those of `LoadedModel` and `replay_warmup`."""
-    model = LoadedModel(name, version, path, max_input_values)
+    model = LoadedModel(name, version, path, limits)
     replay_warmup(model)
     return model
 

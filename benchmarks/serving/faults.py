@@ -35,7 +35,7 @@ _CALL_SECONDS = 30.0
 
 
 def swap_under_load(rig: Rig) -> dict[str, Any]:
-    """Adds a version in one rename while 8 clients ask, and waits until it answers and the old one is unloaded."""
+    """Adds a version in one rename while 8 clients ask, and goes on for two seconds after it answers."""
     stop, request = rig.folder / "stop-swap", rig.first_request(_CANDIDATES)
     old = rig.server.ask(request).model_spec.version.value
     rig.clients.begin(_CLIENTS, rig.requests(_CANDIDATES), rig.server.target, _SWAP_SECONDS, stop_path=str(stop))

@@ -4,6 +4,7 @@ import threading
 import time
 
 import grpc
+import numpy as np
 import pytest
 
 from serving.admission import Admission
@@ -22,6 +23,14 @@ class Caller:
 
     def is_active(self) -> bool:
         return self._is_active
+
+    def add_callback(self, callback) -> bool:
+        self._callback = callback
+        return True
+
+    def leave(self) -> None:
+        self._is_active = False
+        self._callback()
 
 
 def wait_until(condition) -> None:
@@ -80,6 +89,53 @@ def test_deadline_ends_the_wait():
             pytest.fail("It ran.")
     assert refused.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert admission.num_waiting == 0
+
+
+def test_newcomers_do_not_overtake_those_who_wait():
+    admission = Admission(max_concurrency=1, max_queue=40)
+    is_over = threading.Event()
+    admitted = []
+
+    def ask_again_and_again() -> None:
+        while not is_over.is_set():
+            with admission.admit(Caller()):
+                admitted.append(1)
+
+    busy = [threading.Thread(target=ask_again_and_again) for _ in range(8)]
+    for thread in busy:
+        thread.start()
+    wait_until(lambda: len(admitted) > 100)
+    overtakers = []
+    for _ in range(20):
+        with admission.admit(Caller()):
+            overtakers.append(len(admitted))
+    is_over.set()
+    for thread in busy:
+        thread.join(5)
+    assert np.median(np.diff(overtakers)) <= 8  # each of the others once at most, before its next turn
+
+
+def test_caller_that_leaves_frees_its_place_in_the_queue():
+    admission = Admission(max_concurrency=1, max_queue=1)
+    caller, codes = Caller(), []
+
+    def ask() -> None:
+        try:
+            with admission.admit(caller):
+                codes.append(None)
+        except RequestError as error:
+            codes.append(error.code)
+
+    with admission.admit(Caller()):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(lambda: admission.num_waiting == 1)
+        caller.leave()
+        wait_until(lambda: admission.num_waiting == 0)
+    thread.join(5)
+    assert codes == [grpc.StatusCode.CANCELLED]
+    with admission.admit(Caller()):
+        assert admission.num_running == 1
 
 
 def test_draining_refuses_new_requests_and_waits_for_admitted_ones():

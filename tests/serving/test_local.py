@@ -89,6 +89,7 @@ def test_flags_become_options(tmp_path):
     arguments = [
         *("--port", "1234", "--host", "0.0.0.0", "--rest_api_port", "1235", "--max_concurrency", "3"),
         *("--max_queue", "5", "--max_request_bytes", "77", "--max_input_values", "88", "--drain_seconds", "9"),
+        *("--max_batch_size", "6"),
         *("--file_system_poll_wait_seconds", "10", "--monitoring_config_file", str(tmp_path / "monitoring.config")),
     ]
     assert read_options(flags_for(tmp_path, *arguments)) == ServerOptions(
@@ -98,6 +99,7 @@ def test_flags_become_options(tmp_path):
         max_queue=5,
         max_request_bytes=77,
         max_input_values=88,
+        max_batch_size=6,
         drain_seconds=9,
         poll_seconds=10,
         rest_api_port=1235,

@@ -64,7 +64,7 @@ def start():
 
     yield start_manager
     for manager in started:
-        manager.stop()
+        manager.stop(10)
 
 
 def states(manager: ModelManager) -> dict[tuple[str, int], str]:

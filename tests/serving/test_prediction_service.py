@@ -165,6 +165,15 @@ WRONG_INPUTS = {
         {"user": proto_of(tf.string, [1 << 40], string_val=[b"a"])},
         f"at most {ServerOptions.max_input_values} values an input. Received: {1 << 40}.",
     ),
+    "huge batch": (
+        {
+            "user": proto_of(tf.string, [1 << 14], string_val=[b"a"]),
+            "store": proto_of(tf.string, [1 << 14], string_val=[b"a"]),
+            "candidates": proto_of(tf.string, [1 << 14, 1], string_val=[b"a"]),
+            "time": proto_of(tf.int64, [1 << 14], int64_val=[1]),
+        },
+        f"batches of at most {ServerOptions.max_batch_size}. Received: {1 << 14}.",
+    ),
     "batch sizes that differ": (
         {"user": tf.constant(["u1"])},
         "must have the same batch size, their first dimension. "

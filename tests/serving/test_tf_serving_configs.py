@@ -204,7 +204,9 @@ def test_resources_are_the_same(service, container):
 
 
 def test_ports_and_probes(service, pod, container, monitoring):
-    assert service["ports"] == [f"{GRPC_PORT}:{GRPC_PORT}", f"{REST_PORT}:{REST_PORT}"]
+    assert service["ports"] == [
+        f"127.0.0.1:{port}:{port}" for port in (GRPC_PORT, REST_PORT)
+    ]  # without TLS: this machine alone
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": GRPC_PORT, "rest": REST_PORT}
     for probe in ("startupProbe", "readinessProbe"):

@@ -15,6 +15,7 @@ from tf_lift.retrieval.graph_scan import bound_supersets, scan_supersets
 from tf_lift.retrieval.graph_spans import Spans, SpanTables, constant_variable, segment_lower_bound
 from tf_lift.retrieval.graph_top import RANK_BITS, OwnRows, TopFinder
 from tf_lift.retrieval.posting_lists import PostingLists
+from tf_lift.schema import PADDING_ID
 
 __all__ = ["GraphNeighbours", "PostingListGraph", "constant_variable", "listed_ranks", "segment_lower_bound"]
 
@@ -40,6 +41,8 @@ class PostingListGraph(tf.Module):
         shared: columns of [.., M] fields that are equal for all candidates of a slate.
         statistics: S' match sets whose rows are counted.
         user: the shared column that holds the own users' ids, if there is one: with it, exclusion reads less.
+        pool_until: static mode: epoch seconds that all rows precede; a slate of an earlier time finds nothing. None: times are not
+            looked at.
 
     Raises:
         ValueError: the lists were built for another K, or without the users that exclusion needs; `user` is not shared; or
@@ -53,8 +56,10 @@ class PostingListGraph(tf.Module):
         shared: Sequence[int] = (),
         statistics: Sequence[int] = (),
         user: int | None = None,
+        pool_until: int | None = None,
     ) -> None:
         super().__init__(name="posting_lists")
+        self._pool_until = pool_until
         _check(lists, retrieval, shared, user)
         num_rows = len(lists.rank_to_row)
         lanes = FieldLanes(lists.rank_to_fields.max(axis=0, initial=0))
@@ -95,6 +100,8 @@ class PostingListGraph(tf.Module):
         visible = tf.fill(tf.shape(times), self._num_rows)
         if self._rank_to_time is not None:
             visible = tf.searchsorted(self._rank_to_time, times)
+        elif self._pool_until is not None:
+            fields = tf.where((times >= self._pool_until)[:, None, None], fields, PADDING_ID)
         visible = tf.pad(visible, [[0, 1]])  # the last slate is that of padded candidates
         keys = self._plan.build(fields)
         spans = self._tables.find(keys, visible)

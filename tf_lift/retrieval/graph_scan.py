@@ -1,4 +1,4 @@
-"""Rows that match more fields than any match set holds, where not all sets have lists: `lookup._scan_supersets` in TensorFlow."""
+"""Rows that match more fields than any match set holds, where not all sets have lists: `nearest._scan_supersets` in TensorFlow."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -81,7 +81,7 @@ def scan_supersets(
 def bound_supersets(
     idf: tf.Tensor, found: tf.Tensor, scores: tf.Tensor, membership: np.ndarray, generators: np.ndarray, depth: int
 ) -> tf.Tensor:
-    """The highest score of a row listed under a set that matches more than the set holds (see `lookup.find_nearest`).
+    """The highest score of a row listed under a set that matches more than the set holds (see `nearest.find_nearest`).
 
     Args:
         idf: float64 [Q, n].

@@ -1,4 +1,4 @@
-"""Where the rows of a request's keys stand in the posting lists, in TensorFlow operations: `lookup._look_up` for all keys at once."""
+"""Where the rows of a request's keys stand in the posting lists, in TensorFlow operations: `lookup.look_up` for all keys at once."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The top K rows of a request's candidates from the spans of its keys, in TensorFlow operations: `lookup.find_nearest`."""
+"""The top K rows of a request's candidates from the spans of its keys, in TensorFlow operations: `nearest.find_nearest`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -105,7 +105,7 @@ def find_match_sets(query_fields: Sequence[int], num_fields: int, determined: Ma
 
     Returns:
         The match sets, e.g. 26 of them for 6 fields of ML-1M instead of 63. Of 9 and more independent fields, only sets of
-        as many generators as keep their number within `MAX_MATCH_SETS`; retrieval stays exact (`lookup.find_nearest`).
+        as many generators as keep their number within `MAX_MATCH_SETS`; retrieval stays exact (`nearest.find_nearest`).
     """
     query = tuple(sorted(query_fields))
     if not 0 < len(query) <= MAX_MATCH_SETS:

@@ -145,6 +145,18 @@ def test_places_beyond_32_bits(monkeypatch, num_independent):
         check(lists, graph, retrieval, (0, 2), log.slates(2, 5))
 
 
+def test_a_static_pool_is_hidden_from_requests_of_a_time_within_it():
+    fields = np.array([[2, 2], [3, 2]], np.int32)
+    pool = PoolRows(fields, np.array([5, 9]), fields[:, USER], np.ones(2, bool), np.arange(2, dtype=np.int32))
+    retrieval = Retrieval(num_neighbours=2)
+    lists = build_posting_lists(pool, find_match_sets([0, 1], 2, {}), False, retrieval)
+    graph = PostingListGraph(lists, retrieval, (0,), (0, 1), pool_until=10)
+    slates = tf.constant([[[2, 2]], [[2, 2]]])
+    found = graph.nearest(slates, tf.constant([9, 10], tf.int64), tf.constant([7, 7]))
+    assert found.rows.numpy().tolist() == [[[-1, -1]], [[0, 1]]]
+    assert found.counts.numpy()[0].sum() == 0 < found.counts.numpy()[1].sum()
+
+
 def test_a_missing_attribute_does_not_hide_its_users_rows():
     fields = np.array([[2, 0, 3, 2, 2], [3, 2, 3, 2, 2], [2, 0, 2, 2, 2]], np.int32)
     pool = PoolRows(fields, np.arange(3), fields[:, USER], np.ones(3, bool), np.arange(3, dtype=np.int32))
