@@ -1,6 +1,7 @@
 """The preprocessing pipeline: one for any runner and all splits.
 
     log -> parse and join -> vocabularies and split -> interaction log -> posting lists -> examples
+                                                                   -> transition tables
 
 Elements are batches, never rows. Where a step needs all of an earlier one (ids need every value, neighbours need every
 posting list), it takes that step's result as a side input. What a step writes depends on the data and the configuration
@@ -13,7 +14,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
-from . import append_steps, example_steps, join_steps, log_steps, parse_steps, posting_steps
+from . import append_steps, example_steps, join_steps, log_steps, parse_steps, posting_steps, transition_steps
 from .pipeline_inputs import AddCounts, PipelineInputs, write_facts
 
 
@@ -211,6 +212,32 @@ class BuildPostings(beam.PTransform):
         )
 
 
+class BuildTransitions(beam.PTransform):
+    """The finished log to transition tables; they are made again when interactions are appended."""
+
+    def __init__(self, inputs: PipelineInputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def expand(self, log_times_and_boundaries: tuple[beam.PCollection, ...]) -> beam.PCollection:
+        log, times, boundaries = log_times_and_boundaries
+        inputs = self._inputs
+        snapshots = times | "PlaceSnapshots" >> beam.Map(
+            transition_steps.write_snapshot_times, inputs, AsSingleton(boundaries)
+        )
+        return (
+            log.pipeline
+            | "StartTransitions" >> beam.Create([None], reshuffle=False)
+            | "ListShards" >> beam.FlatMap(transition_steps.list_log_shards, inputs, AsSingleton(log))
+            | "SpreadShards" >> beam.Reshuffle()
+            | "CountShards" >> beam.FlatMap(transition_steps.count_shard, inputs, AsSingleton(snapshots))
+            | "GroupByPart" >> beam.GroupByKey()
+            | "WriteTransitions" >> beam.Map(transition_steps.write_transitions, inputs)
+            | "AddCounts" >> beam.CombineGlobally(AddCounts())
+            | "WriteFacts" >> beam.Map(write_facts, inputs, "transitions")
+        )
+
+
 class BuildSlates(beam.PTransform):
     """Batches of targets to serialized examples by file, with all posting lists in every worker."""
 
@@ -324,12 +351,8 @@ def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
         times.append(previous_times)
         last = previous_times | "JoinPreviousTimes" >> beam.CombineGlobally(log_steps.JoinTimes())
         batches = batches | "CheckLater" >> beam.Map(append_steps.check_later, inputs, AsSingleton(last))
-    boundaries = (
-        times
-        | "FlattenTimes" >> beam.Flatten()
-        | "JoinTimes" >> beam.CombineGlobally(log_steps.JoinTimes())
-        | "FindBoundaries" >> beam.Map(log_steps.write_boundaries, inputs, AsSingleton(read))
-    )
+    all_times = times | "FlattenTimes" >> beam.Flatten() | "JoinTimes" >> beam.CombineGlobally(log_steps.JoinTimes())
+    boundaries = all_times | "FindBoundaries" >> beam.Map(log_steps.write_boundaries, inputs, AsSingleton(read))
     vocabularies = batches | "BuildVocabularies" >> BuildVocabularies(inputs)
     encoded = batches | "EncodeBatches" >> beam.Map(log_steps.encode_with, inputs, AsIter(vocabularies))
     if inputs.previous:
@@ -337,3 +360,5 @@ def build_pipeline(root: beam.Pipeline, inputs: PipelineInputs) -> None:
     log = (encoded, boundaries) | "BuildLog" >> BuildLog(inputs)
     postings = (log, boundaries) | "BuildPostings" >> BuildPostings(inputs)
     (log, boundaries) | "BuildExamples" >> BuildExamples(inputs, postings)
+    if inputs.config.transitions:
+        (log, all_times, boundaries) | "BuildTransitions" >> BuildTransitions(inputs)

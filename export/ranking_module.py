@@ -12,11 +12,13 @@ from tf_lift.config import Config
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.examples import ExampleSpec
 from tf_lift.data.row_references import RowReferences
+from tf_lift.data.situation_graphs import SituationGraphs, build_situation_graphs
 from tf_lift.datastore import Datastore, Window, quantise_states, select_states
 from tf_lift.models.predictor import Prediction, Predictor
 from tf_lift.retrieval.graph import PostingListGraph, constant_variable, listed_ranks, segment_lower_bound
 from tf_lift.schema import FIRST_VALUE_ID, HISTORY_PREFIX, PADDING_ID
 
+from .reasons import describe_reasons
 from .request_fields import RequestFields
 from .request_history import BehaviourTable, select_window
 
@@ -43,7 +45,7 @@ class RankingModule(tf.Module):
 
     Args:
         dataset: the data set.
-        predictor: the trained predictor, whose `datastore` must be `served_datastore`'s.
+        predictor: the trained predictor, whose tables must be variables: `served_datastore`'s and `served_situation`'s.
         spec: the examples' definition.
         asset_dir: a folder for the vocabularies' files until the model is saved.
     """
@@ -54,12 +56,23 @@ class RankingModule(tf.Module):
         # The predictor itself is not an attribute: saving a Keras model traces each of its layers once more.
         self._predict, store = predictor.predict_slate, predictor.datastore
         self._store = store
+        self._transitions, overlap = predictor.situation
         values = [getattr(store, field.name) for field in dataclasses.fields(store)]
+        if self._transitions is not None:
+            values += [self._transitions.times, self._transitions.keys, self._transitions.counts]
+            values += self._transitions.value_counts
+        if overlap is not None:
+            values += [getattr(overlap, field.name) for field in dataclasses.fields(overlap)]
         self._saved = [*predictor.variables, *(value for value in values if isinstance(value, tf.Variable))]
         log, lists, schema = dataset.log, dataset.posting_lists, self._schema
         shared = (*schema.indices("user"), *schema.indices("context"))
         self.posting_lists = PostingListGraph(
-            lists, self._config.retrieval, shared, dataset.info.statistic_sets, schema.user_index
+            lists,
+            self._config.retrieval,
+            shared,
+            dataset.info.statistic_sets,
+            schema.user_index,
+            dataset.info.boundaries.train_from,
         )
         self._row_references = RowReferences(constant_variable(log.time_order, "time_order"), store.user_starts)
         self._time_order = self._row_references.time_order
@@ -76,7 +89,8 @@ class RankingModule(tf.Module):
         }
 
     def rank_known_user(self, request: Mapping[str, tf.Tensor]) -> Ranked:
-        """Ranks candidates for users of the log, using the log as it stood strictly before a time.
+        """Ranks candidates for users of the log, using the log as it stood strictly before a time. A static pool has one state: requests
+        of a time before its end find no neighbours in it.
 
         Args:
             request: `user` string [B]; `candidates` string [B, C], "" is padding; `time` int64 [B] epoch seconds; and each context
@@ -126,6 +140,14 @@ class RankingModule(tf.Module):
             "neighbour_next_items": tf.where(is_visible, tf.gather(names, next_items), ""),
         }
 
+    def describe_reasons(self, request: Mapping[str, tf.Tensor], ranked: Ranked) -> dict[str, tf.Tensor]:
+        """What `reasons.describe_reasons` says of a request of `rank_known_user`; nothing where no transitions are read."""
+        if self._transitions is None:
+            return {}
+        history = self._store.history(self._positions_at(self.fields.user_ids(request["user"]), request["time"]))
+        newest, item = history.newest(self._config.situation_rows), self._schema.item_index
+        return describe_reasons(self._transitions, newest, ranked.slate, item, self._names["item"])
+
     def _rank(self, request: Mapping[str, tf.Tensor], users: tf.Tensor, history: Window) -> Ranked:
         context = {name: request[name][:, None] for name in self.fields.context_names}
         fields, item_ids = self.fields.interactions(users, request["candidates"], context)
@@ -146,6 +168,7 @@ class RankingModule(tf.Module):
         slate = {
             "fields": fields,
             "mask": mask,
+            "time": time,
             "neighbour_rows": found.rows,
             "neighbour_scores": found.scores,
             "neighbour_num_future": self._num_visible_future(found.rows, time[:, None, None]),
@@ -215,3 +238,13 @@ def served_datastore(dataset: Dataset, store: Datastore) -> Datastore:
     values = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
     tensors = {name: value for name, value in values.items() if tf.is_tensor(value)}
     return dataclasses.replace(store, **{name: constant_variable(value, name) for name, value in tensors.items()})
+
+
+def served_situation(dataset: Dataset, store: Datastore) -> SituationGraphs:
+    """The tables of situations as they are exported: variables.
+
+    Args:
+        dataset: the data set.
+        store: what `served_datastore` returned.
+    """
+    return build_situation_graphs(dataset, store, constant_variable)

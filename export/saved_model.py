@@ -20,7 +20,7 @@ from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
 from tf_lift.workspace import Workspace
 
-from .ranking_module import RankingModule, served_datastore, typed_datastore
+from .ranking_module import RankingModule, served_datastore, served_situation, typed_datastore
 from .signatures import build_signatures, set_method_names
 from .verify import verify
 from .versions import list_versions, read_fingerprint, write_fingerprint
@@ -88,7 +88,7 @@ def save(workspace: Workspace, dataset: Dataset, spec: ExampleSpec, datastore: D
         datastore: what `served_datastore` returned.
         folder: where it is written.
     """
-    predictor = read_predictor(workspace, dataset, datastore, spec)
+    predictor = read_predictor(workspace, dataset, datastore, spec, served_situation(dataset, datastore))
     with tempfile.TemporaryDirectory() as asset_dir:
         module = RankingModule(dataset, predictor, spec, Path(asset_dir))
         tf.saved_model.save(module, str(folder), signatures=build_signatures(module))

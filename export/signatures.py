@@ -21,7 +21,7 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
     | --- | --- | --- |
     | `rank_known_user` | user string [B], candidates string [B, C], time int64 [B] | probabilities float32 [B, C], mask bool [B, C] |
     | `rank` | the same; history_items, history_behaviours string, history_times int64 [B, H]; the user's attributes string [B] | the same |
-    | `explain` | as `rank_known_user` | also what `RankingModule.describe_neighbours` returns |
+    | `explain` | as `rank_known_user` | also what `RankingModule`'s `describe_neighbours` and `describe_reasons` return |
     | `serving_default` | examples string [B], as Beam writes them | probabilities, mask |
     | `classify` | inputs string [B], tf.Examples of `request_example_spec` | classes string [B, 2], scores float32 [B, 2] |
     | `regress` | inputs string [B] | outputs float32 [B] |
@@ -42,7 +42,7 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
     @tf.function(autograph=False)
     def explain(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         ranked = module.rank_known_user(inputs)
-        return _answer(ranked) | module.describe_neighbours(ranked)
+        return _answer(ranked) | module.describe_neighbours(ranked) | module.describe_reasons(inputs, ranked)
 
     @tf.function(autograph=False)
     def serving_default(examples: tf.Tensor) -> dict[str, tf.Tensor]:

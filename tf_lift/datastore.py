@@ -26,6 +26,16 @@ class Window(NamedTuple):
     mask: tf.Tensor
     num_rows: tf.Tensor
 
+    def newest(self, count: int) -> "Window":
+        """The newest rows, at most `count`, in the order of their age: [B, count, ..]."""
+        ages = tf.range(count)
+        mask = ages < self.num_rows[:, None]
+        places = tf.where(mask, self.num_rows[:, None] - 1 - ages, 0)
+        fields, behaviours, times = (
+            tf.gather(column, places, batch_dims=1) for column in (self.fields, self.behaviours, self.times)
+        )
+        return Window(fields, behaviours, times, mask, tf.minimum(self.num_rows, count))
+
 
 @dataclasses.dataclass(frozen=True)
 class Datastore:

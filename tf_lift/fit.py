@@ -10,10 +10,12 @@ import tensorflow as tf
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
+from tf_lift.data.situation_graphs import SituationGraphs, build_situation_graphs
 from tf_lift.datastore import Datastore
 from tf_lift.encode import read_datastore
 from tf_lift.models.predictor import Predictor
 from tf_lift.pretrain import build_pretrainer, read_encoder
+from tf_lift.slate_overlaps import find_slate_overlaps
 from tf_lift.strategy import build_strategy, worker_index
 from tf_lift.training_loop import Schedule, train_epochs
 from tf_lift.workspace import Workspace
@@ -42,15 +44,24 @@ def run(workspace: Workspace) -> None:
         read_encoder_into(model, dataset, workspace.stage_dir("pretrain"))
         model.compile(optimizer=tf.keras.optimizers.Adam(config.training.learning_rate))
     size = config.training.batch_size
-    validation = read_examples(dataset.example_pattern("validation"), spec, dataset.row_references, size).cache()
+
+    def read(split: str, seed: int | None = None) -> tf.data.Dataset:
+        return read_examples(dataset.example_pattern(split), spec, dataset.row_references, size, seed)
+
+    validation, train_overlaps = read("validation").cache(), None
+    if model.situation.overlap is not None:
+        found = [find_slate_overlaps(model, read(split), len(dataset.log), split) for split in ("train", "validation")]
+        train_overlaps, validation = found[0], read("validation").map(found[1].join).cache()
 
     def read_train(epoch: int) -> tf.data.Dataset:
-        seed = config.seed * 1000 + epoch
-        return read_examples(dataset.example_pattern("train"), spec, dataset.row_references, size, seed)
+        slates = read("train", config.seed * 1000 + epoch)
+        return slates if train_overlaps is None else slates.map(train_overlaps.join)
+
+    loss = "listwise_loss" if config.training.loss == "listwise" else "log_loss"
 
     def validate() -> dict[str, float]:
         metrics = model.evaluate(validation, verbose=0, return_dict=True)
-        return {"loss": metrics["log_loss"], "auc": metrics["auc"]}
+        return {"loss": metrics[loss], "auc": metrics["auc"]}
 
     with workspace.training("fit", worker_index(config.training)) as progress:
         history = train_epochs(
@@ -67,29 +78,41 @@ def run(workspace: Workspace) -> None:
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
 
 
-def build_predictor(dataset: Dataset, datastore: Datastore, spec: ExampleSpec) -> Predictor:
+def build_predictor(
+    dataset: Dataset, datastore: Datastore, spec: ExampleSpec, situation: SituationGraphs | None = None
+) -> Predictor:
     """Builds the predictor, with its variables.
 
     Args:
         dataset: the data set.
         datastore: the log with its states.
         spec: the examples' definition.
+        situation: the tables that `[situation]` asks for; None: constants, made of the data set.
     """
     config = dataset.config
+    if situation is None:
+        situation = build_situation_graphs(dataset, datastore)
     pretrainer = build_pretrainer(dataset, datastore)
-    model = Predictor(config, dataset.info, pretrainer.encoder, pretrainer.head, datastore, positive_rate(dataset))
+    encoder, head, prior = pretrainer.encoder, pretrainer.head, positive_rate(dataset)
+    model = Predictor(config, dataset.info, encoder, head, datastore, prior, situation, pretrainer.next_item)
     model(dataset.row_references.resolve(spec.parse(tf.constant([_empty_example(spec)]))))
     return model
 
 
-def read_predictor(workspace: Workspace, dataset: Dataset, datastore: Datastore, spec: ExampleSpec) -> Predictor:
-    """The trained predictor.
+def read_predictor(
+    workspace: Workspace,
+    dataset: Dataset,
+    datastore: Datastore,
+    spec: ExampleSpec,
+    situation: SituationGraphs | None = None,
+) -> Predictor:
+    """The trained predictor; the arguments are those of `build_predictor`.
 
     Raises:
         ValueError: it is missing or stale.
     """
     workspace.check_fresh("fit")
-    model = build_predictor(dataset, datastore, spec)
+    model = build_predictor(dataset, datastore, spec, situation)
     read_predictor_weights(model, workspace.stage_dir("fit"))
     return model
 
@@ -106,6 +129,8 @@ def read_encoder_into(model: Predictor, dataset: Dataset, folder: Path) -> None:
     read_encoder(pretrainer, folder)
     model.encoder.set_weights(pretrainer.encoder.get_weights())
     model.head.set_weights(pretrainer.head.get_weights())
+    if model.next_item is not None and pretrainer.next_item is not None:
+        model.next_item.set_weights(pretrainer.next_item.get_weights())
     if dataset.config.predictor.initial_embeddings == "pretrained":
         model.embedding.copy_known(pretrainer.encoder.embedding)
 

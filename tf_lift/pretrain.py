@@ -1,4 +1,4 @@
-"""Stage `pretrain`: the encoder learns to tell hidden behaviours (eqs. 9 and 10)."""
+"""Stage `pretrain`: the encoder learns to tell hidden behaviours (eqs. 9 and 10), and next items if configured."""
 
 import json
 import logging
@@ -66,7 +66,14 @@ def build_pretrainer(dataset: Dataset, datastore: Datastore) -> Pretrainer:
     in_pool = (dataset.log.time < dataset.info.boundaries.train_from) & ~dataset.log.synthetic
     popular = dataset.log.fields[in_pool, schema.item_index]
     num_pool_items = dataset.info.num_pool_ids[schema.item_index]
-    model = Pretrainer(encoder, config, datastore, tf.constant(table[:num_pool_items]), tf.constant(popular))
+    model = Pretrainer(
+        encoder,
+        config,
+        datastore,
+        tf.constant(table[:num_pool_items]),
+        tf.constant(popular),
+        dataset.info.boundaries.train_from,
+    )
     length = config.retrieval.context_length
     model(
         {
@@ -79,14 +86,20 @@ def build_pretrainer(dataset: Dataset, datastore: Datastore) -> Pretrainer:
 
 
 def write_encoder(model: Pretrainer, folder: Path) -> None:
-    """Writes the weights of the encoder and its head."""
-    tf.train.Checkpoint(encoder=model.encoder, head=model.head).write(str(folder / _WEIGHTS))
+    """Writes the weights of the encoder and its heads."""
+    _checkpoint(model).write(str(folder / _WEIGHTS))
 
 
 def read_encoder(model: Pretrainer, folder: Path) -> None:
     """Reads what `write_encoder` wrote into a built model."""
-    status = tf.train.Checkpoint(encoder=model.encoder, head=model.head).read(str(folder / _WEIGHTS))
-    status.assert_existing_objects_matched()
+    _checkpoint(model).read(str(folder / _WEIGHTS)).assert_existing_objects_matched()
+
+
+def _checkpoint(model: Pretrainer) -> tf.train.Checkpoint:
+    parts = {"encoder": model.encoder, "head": model.head}
+    if model.next_item is not None:
+        parts |= {"next_item_encoder": model.next_item.encoder, "next_item_head": model.next_item.head}
+    return tf.train.Checkpoint(**parts)
 
 
 def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str, list[float]]:
@@ -108,7 +121,8 @@ def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str,
 
     def validate() -> dict[str, float]:
         metrics = model.evaluate(batches(held_out, config.seed, False), verbose=0, return_dict=True)
-        return {"loss": metrics["log_loss"]} | ({"auc": metrics["auc"]} if "auc" in metrics else {})
+        loss = metrics["log_loss"] + config.pretraining.next_item_weight * metrics.get("next_item_loss", 0.0)
+        return {"loss": loss} | {name: metrics[name] for name in ("auc", "next_item_loss") if name in metrics}
 
     return train_epochs(
         "pretrain",

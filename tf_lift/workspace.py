@@ -17,12 +17,22 @@ MANIFEST_NAME = "manifest.json"
 
 _MAX_WAIT_SECONDS = 6 * 3600  # encoding a billion rows on worker 0 may take hours
 
-_DATASET_SECTIONS = ("source", "fields", "split", "behaviour", "negatives", "retrieval", "pipeline", "data_seed")
+_DATASET_SECTIONS = (
+    "source",
+    "fields",
+    "split",
+    "behaviour",
+    "negatives",
+    "retrieval",
+    "pipeline",
+    "data_seed",
+    "transitions",
+)
 _STAGE_SECTIONS = {
     "dataset": _DATASET_SECTIONS,
     "pretrain": ("encoder", "pretraining", "seed"),
     "encode": (),
-    "fit": ("encoder", "predictor", "training", "seed"),
+    "fit": ("encoder", "predictor", "training", "seed", "situation_features"),
     "evaluate": (),
     "export": ("export",),
 }

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from beam import preprocess as preprocess_module
-from tf_lift.config import AttributeTable, Behaviour, Config, Negatives, Pipeline, Retrieval, Source, Split
+from tf_lift.config import (
+    AttributeTable,
+    Behaviour,
+    Config,
+    Negatives,
+    Pipeline,
+    Retrieval,
+    Situation,
+    Source,
+    Split,
+)
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.dataset_info import SPLITS
 from tf_lift.data.examples import build_example_spec
@@ -176,6 +186,7 @@ def build_config(
             )
         ),
         Retrieval(**merge("retrieval", num_neighbours=6, context_length=4)),
+        Situation(**sections.get("situation", {})),
         Pipeline(**merge("pipeline", num_shards=3, example_shards=2, rows_per_batch=200, targets_per_batch=64)),
         data_seed=sections.get("data_seed", 7),
         workspace=str(workspace),

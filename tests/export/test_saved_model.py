@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from export import saved_model
 from export.id_table import IdTable
-from export.ranking_module import RankingModule, served_datastore, typed_datastore
+from export.ranking_module import RankingModule, served_datastore, served_situation, typed_datastore
 from export.request_examples import build_request_examples
 from export.signatures import build_signatures
 from export.verify import TOLERANCE, verify
@@ -32,6 +32,20 @@ CASES = {
     "honest": ("honest", NO_PRETRAINING),
     "static_rim_others": ("rim", NO_PRETRAINING, "retrieval.exclude_own_user=true", "retrieval.min_future=2"),
     "classes_int8": ("classes", "export.state_type=int8"),
+    "situation": (NO_PRETRAINING, "situation.relations=all", "situation.max_followers=9"),
+    "overlap": (
+        NO_PRETRAINING,
+        "situation.overlap=true",
+        "situation.overlap_rows=20",
+        "situation.overlap_neighbours=3",
+    ),
+    "honest_situation": (
+        "honest",
+        NO_PRETRAINING,
+        "situation.relations=future",
+        "situation.history_rows=2",
+        "situation.overlap=true",
+    ),
 }
 
 
@@ -94,7 +108,8 @@ def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Pat
     dataset = open_dataset(workspace)
     spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
     store = typed_datastore(workspace.config, read_datastore(workspace, dataset))
-    predictor = read_predictor(workspace, dataset, served_datastore(dataset, store), spec)
+    served = served_datastore(dataset, store)
+    predictor = read_predictor(workspace, dataset, served, spec, served_situation(dataset, served))
     signatures = build_signatures(RankingModule(dataset, predictor, spec, tmp_path))
     in_memory = read_predictor(workspace, dataset, store, spec)
     for split in ("train", "test"):
@@ -133,6 +148,40 @@ def test_raw_ids_give_what_the_examples_give(tiny: Any, case: str, tmp_path: Pat
         np.testing.assert_array_equal(from_ids["neighbour_time"][known], times[known])
         if "exclude_own_user=true" in " ".join(CASES[case]):
             assert not (from_ids["neighbour_user"] == request["user"].astype(bytes)[:, None, None]).any()
+
+
+@pytest.mark.slow
+def test_reasons_are_what_followed_the_users_last_items(tiny: Any) -> None:
+    workspace = trained_case(tiny, "situation")
+    folder = saved_model.run(workspace)  # verifies it
+    model = tf.saved_model.load(str(folder))
+    dataset = open_dataset(workspace)
+    log, item, table = dataset.log, dataset.config.schema.item_index, dataset.transitions
+    vocabulary = dataset.info.vocabularies[item]
+    candidates, num_found = vocabulary.ids(["i1", "i2", "i3"]), 0
+    for user in (1, 2, 3):
+        answers = ask(Exported(workspace, folder, model.signatures), user=[f"u{user}"])
+        user_ids = dataset.info.vocabularies[dataset.config.schema.user_index].ids([f"u{user}"])
+        stop = log.rows_before(user_ids, np.array([END]))[0]
+        items = list(dict.fromkeys(log.fields[stop - 6 : stop, item][::-1].tolist()))  # each once, the newest first
+        for place, candidate in enumerate(candidates):
+            wanted = [
+                (table.totals(0, *np.array([[one], [candidate]]), np.array([snapshot_at(table)]))[0], one)
+                for one in items
+            ]
+            rows = {one: table.value_counts[1][one, snapshot_at(table)] for one in items}
+            wanted.sort(key=lambda pair: -pair[0] / np.sqrt(max(rows[pair[1]], 1)))
+            names = [vocabulary.value(one) if total else "" for total, one in (*wanted, *[(0, 0)] * 3)][:3]
+            assert [name.decode() for name in answers["because_item"][0, place]] == names
+            assert answers["because_went_on"][0, place].tolist() == [total for total, _ in (*wanted, *[(0, 0)] * 3)][:3]
+            people = [int(rows[one]) if total else 0 for total, one in (*wanted, *[(0, 0)] * 3)][:3]
+            assert answers["because_people"][0, place].tolist() == people
+            num_found += sum(map(bool, names))
+    assert num_found > 12
+
+
+def snapshot_at(table: Any) -> int:
+    return int(np.searchsorted(table.times, END, side="right")) - 1
 
 
 def test_unknown_ids_give_probabilities(exported: Exported) -> None:

@@ -18,6 +18,7 @@ paths = ["log.csv"]
 [negatives]
 protocol = "honest"
 """
+_LABELLED = ("behaviour.kind='column'", "behaviour.column='label'", "negatives.protocol='none'")
 
 
 def _load(folder: Path, text: str = MINIMAL, *overrides: str) -> Config:
@@ -121,6 +122,23 @@ def test_keys_and_types(overrides: list[str], message: str, tmp_path: Path) -> N
             r"`pretraining\.mask_ratio` must be above 0 when `targets` is 'masked'\. Received: 0\.0",
         ),
         (["predictor.dropout_rate=1"], r"`predictor\.dropout_rate` must be from 0\.0 to 0\.9\. Received: 1\.0"),
+        (
+            ["pretraining.next_item=true", "encoder.kind='bidirectional'", "pretraining.targets='masked'", *_LABELLED],
+            r"sees the next item\. Received: encoder\.kind = 'bidirectional' with pretraining\.next_item = true",
+        ),
+        (
+            ["predictor.next_item_logit=true"],
+            r"comes from pretraining\. Received: predictor\.next_item_logit = true with pretraining\.next_item = false",
+        ),
+        (
+            ["pretraining.next_item_weight=-1"],
+            r"`pretraining\.next_item_weight` must be from 0\.0 to 1000\.0\. Received: -1\.0",
+        ),
+        (["pretraining.next_item_samples=-1"], r"`pretraining\.next_item_samples` must be from 0 to "),
+        (
+            ["training.loss='listwise'", *_LABELLED],
+            r"slates of two candidates or more\. Received: training\.loss = 'listwise' with negatives\.protocol = 'none'",
+        ),
         (["training.batch_size=0"], r"`training\.batch_size` must be from 1 to "),
         (
             ["negatives.protocol='none'"],

@@ -2,19 +2,17 @@
 
 from tf_lift.config.config import Config, load_config
 from tf_lift.config.export_section import Export
+from tf_lift.config.model_sections import Encoder, Predictor, Pretraining, Training
 from tf_lift.config.sections import (
     AttributeTable,
     Behaviour,
-    Encoder,
     Negatives,
     Pipeline,
-    Predictor,
-    Pretraining,
     Retrieval,
     Source,
     Split,
-    Training,
 )
+from tf_lift.config.situation_section import Relation, Situation
 
 __all__ = [
     "AttributeTable",
@@ -26,7 +24,9 @@ __all__ = [
     "Pipeline",
     "Predictor",
     "Pretraining",
+    "Relation",
     "Retrieval",
+    "Situation",
     "Source",
     "Split",
     "Training",

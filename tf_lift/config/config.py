@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_lift.config import sections
+from tf_lift.config import model_sections, sections
 from tf_lift.config.export_section import Export
+from tf_lift.config.situation_section import Situation, SituationFeatures, Transitions
 from tf_lift.schema import Field, Schema
 
 
@@ -35,15 +36,17 @@ class Config:
     """Sampled negatives."""
     retrieval: sections.Retrieval = sections.Retrieval()
     """Neighbour search."""
+    situation: Situation = Situation()
+    """What people in the same situation did next."""
     pipeline: sections.Pipeline = sections.Pipeline()
     """How preprocessing cuts its work."""
-    encoder: sections.Encoder = sections.Encoder()
+    encoder: model_sections.Encoder = model_sections.Encoder()
     """The encoder."""
-    pretraining: sections.Pretraining = sections.Pretraining()
+    pretraining: model_sections.Pretraining = model_sections.Pretraining()
     """Pretraining of the encoder."""
-    predictor: sections.Predictor = sections.Predictor()
+    predictor: model_sections.Predictor = model_sections.Predictor()
     """The predictor."""
-    training: sections.Training = sections.Training()
+    training: model_sections.Training = model_sections.Training()
     """Training of the predictor."""
     export: Export = Export()
     """The served model."""
@@ -83,22 +86,55 @@ class Config:
                 "A bidirectional encoder sees every label of the window, so its loss must be read at masked rows. Received: "
                 "pretraining.targets = 'queries'. Set it to 'masked'."
             )
+        self._check_next_item()
+        if self.training.loss == "listwise" and self.negatives.protocol == "none":
+            raise ValueError(
+                "A listwise loss needs slates of two candidates or more. Received: training.loss = 'listwise' with negatives.protocol = "
+                "'none', whose slates have one. Set training.loss = 'pointwise'."
+            )
+
+    def _check_next_item(self) -> None:
+        if self.pretraining.next_item and self.encoder.kind == "bidirectional":
+            raise ValueError(
+                "A bidirectional encoder sees the next item. Received: encoder.kind = 'bidirectional' with pretraining.next_item = true. "
+                "Set encoder.kind to 'causal' or 'gru', or pretraining.next_item = false."
+            )
+        if self.predictor.next_item_logit and not self.pretraining.next_item:
+            raise ValueError(
+                "The next item's logit comes from pretraining. Received: predictor.next_item_logit = true with pretraining.next_item = "
+                "false. Set pretraining.next_item = true, or predictor.next_item_logit = false."
+            )
 
     @property
     def schema(self) -> Schema:
         """The fields as one object."""
         return Schema(self.fields)
 
+    @property
+    def transitions(self) -> Transitions | None:
+        """The part of `situation` that the data set depends on."""
+        return self.situation.transitions
+
+    @property
+    def situation_features(self) -> SituationFeatures | None:
+        """The part of `situation` that the predictor depends on."""
+        return self.situation.features
+
+    @property
+    def situation_rows(self) -> int:
+        """m, the rows of a history that are looked up in the transition tables."""
+        return min(self.situation.history_rows, self.retrieval.context_length)
+
     def section_hash(self, *names: str) -> str:
         """Hash of some sections: what an artefact depends on and nothing else.
 
         Args:
-            *names: attribute names of this class.
+            *names: attribute names of this class; one that is None, as it is switched off, leaves the hash as it is.
 
         Returns:
             16 hexadecimal digits.
         """
-        content = {name: _plain(getattr(self, name)) for name in names}
+        content = {name: _plain(getattr(self, name)) for name in names if getattr(self, name) is not None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

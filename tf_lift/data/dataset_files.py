@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_lift.config import Config
+from tf_lift.config import Behaviour, Config
 from tf_lift.data.dataset_info import DatasetInfo, read_dataset_info
 from tf_lift.data.log_files import read_log
 from tf_lift.data.row_references import RowReferences, build_row_references
@@ -14,6 +14,9 @@ from tf_lift.interactions import InteractionLog
 from tf_lift.retrieval.posting_files import read_posting_lists
 from tf_lift.retrieval.posting_lists import PostingLists
 from tf_lift.schema import UNKNOWN_ID
+from tf_lift.situation.levels import find_levels
+from tf_lift.situation.transition_files import read_transition_table
+from tf_lift.situation.transition_table import TransitionTable
 from tf_lift.workspace import Workspace
 
 
@@ -47,6 +50,12 @@ class Dataset:
         )
 
     @functools.cached_property
+    def transitions(self) -> TransitionTable:
+        """The transition tables, if `[situation]` has them built."""
+        num_ids = [vocabulary.num_ids for vocabulary in self.info.vocabularies]
+        return read_transition_table(self.dataset_dir, find_levels(self.config.schema), num_ids)
+
+    @functools.cached_property
     def row_references(self) -> RowReferences:
         """What resolves the examples' time ranks."""
         return build_row_references(self.log)
@@ -63,9 +72,7 @@ class Dataset:
     @functools.cached_property
     def positive(self) -> np.ndarray:
         """bool [N], the label of each row of the log."""
-        behaviour = self.config.behaviour
-        table = np.array([behaviour.is_positive(value) for value in range(behaviour.num_classes)])
-        return table[self.log.behaviour]
+        return find_positive(self.config.behaviour, self.log.behaviour)
 
     def known_as_of(self, fields: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Ids as of a time: a value that had not appeared strictly before it becomes UNKNOWN_ID.
@@ -79,6 +86,11 @@ class Dataset:
         """
         known = np.stack([vocabulary.num_ids_at(times) for vocabulary in self.info.vocabularies], axis=1)
         return np.where(fields < known, fields, UNKNOWN_ID).astype(np.int32)
+
+
+def find_positive(behaviour: Behaviour, classes: np.ndarray) -> np.ndarray:
+    """bool [N], the label of each of the classes, int8 [N]."""
+    return np.array([behaviour.is_positive(value) for value in range(behaviour.num_classes)])[classes]
 
 
 def open_dataset(workspace: Workspace) -> Dataset:

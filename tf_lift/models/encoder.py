@@ -38,8 +38,15 @@ class Encoder(tf.keras.Model):
         context_length: L.
     """
 
-    def __init__(self, config: EncoderConfig, num_ids: Sequence[int], num_classes: int, context_length: int) -> None:
-        super().__init__(name="encoder")
+    def __init__(
+        self,
+        config: EncoderConfig,
+        num_ids: Sequence[int],
+        num_classes: int,
+        context_length: int,
+        name: str = "encoder",
+    ) -> None:
+        super().__init__(name=name)
         self.config = config
         self.num_classes = num_classes
         self.context_length = context_length
@@ -100,6 +107,13 @@ class Encoder(tf.keras.Model):
         states = self._final_norm(inputs)
         return EncoderStates(states[:, :length], states[:, length:])
 
+    def encode_rows(
+        self, fields: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, training: bool | None = None
+    ) -> tf.Tensor:
+        """The states of rows alone, float32 [B, L, v]; arguments as of `call`."""
+        nothing = fields[:, :0]
+        return self(fields, labels, mask, nothing, nothing[..., 0], training=training).rows
+
     def last_states(self, rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
         """The vector of each window, eq. 5: the state of its last real row, zeros for an empty window.
 
@@ -110,8 +124,20 @@ class Encoder(tf.keras.Model):
         Returns:
             float32 [B, v].
         """
-        last = tf.gather(rows, tf.maximum(num_rows - 1, 0), batch_dims=1)
-        return tf.where(num_rows[:, None] > 0, last, 0.0)
+        return self.states_before(rows, num_rows[:, None])[:, 0]
+
+    def states_before(self, rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+        """The states after the first rows of a window, zeros where there are none.
+
+        Args:
+            rows: float32 [B, L, v].
+            num_rows: int32 [B, Q], how many.
+
+        Returns:
+            float32 [B, Q, v].
+        """
+        before = tf.gather(rows, tf.maximum(num_rows - 1, 0), batch_dims=1)
+        return tf.where(num_rows[..., None] > 0, before, 0.0)
 
     def _embed(self, fields: tf.Tensor, labels: tf.Tensor, training: bool | None) -> tf.Tensor:
         embedded = self.embedding(fields)
@@ -121,8 +147,7 @@ class Encoder(tf.keras.Model):
 
     def _run_recurrence(self, row_inputs: tf.Tensor, query_inputs: tf.Tensor, visible: tf.Tensor) -> EncoderStates:
         rows = self._recurrence(row_inputs)
-        before = tf.gather(rows, tf.maximum(visible - 1, 0), batch_dims=1)
-        before = tf.where(visible[..., None] > 0, before, 0.0)  # [B, Q, v]
+        before = self.states_before(rows, visible)  # [B, Q, v]
         width = self.config.state_dim
         queries, _ = self._cell(tf.reshape(query_inputs, [-1, width]), [tf.reshape(before, [-1, width])])
         return EncoderStates(rows, tf.reshape(queries, tf.shape(before)))

@@ -8,13 +8,22 @@ import tensorflow_recommenders as tfrs
 from tf_lift.config import Config
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.data.masking import label_ids
+from tf_lift.data.situation_graphs import SituationGraphs
 from tf_lift.datastore import Datastore, Window
 from tf_lift.layers.feature_interaction import FieldProducts
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
 from tf_lift.layers.key_attention import KeyAttention
 from tf_lift.layers.match_statistics import MatchStatistics
+from tf_lift.layers.overlap_features import OverlapFeatures
+from tf_lift.layers.situation_attention import SituationAttention
 from tf_lift.models.encoder import Encoder
+from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
+
+_MASKED_LOGIT = -1e9  # far below any real logit, and finite so that padding gives no NaN
+
+
+OVERLAPS = "situation_overlaps"  # where an input holds what `Predictor.read_overlaps` returned for it
 
 
 class Prediction(NamedTuple):
@@ -33,8 +42,9 @@ class Predictor(tfrs.Model):
     """Ranks the candidates of slates.
 
     Differences from the paper, each a switch of the configuration's `[predictor]`: the candidate-aware state and the pretraining
-    head's logit as a residual; raw x_t and x_r and their products beside eq. 16; the neighbours' labels as a value; BM25
-    scores in the attention; match statistics; joint training of the encoder.
+    head's logit as a residual; the logit of the candidate as the next item; raw x_t and x_r and their products beside eq. 16; the
+    neighbours' labels as a value; BM25 scores in the attention; match statistics; what followed the items of the history
+    (`[situation]`); joint training of the encoder.
 
     Args:
         config: the configuration.
@@ -43,6 +53,8 @@ class Predictor(tfrs.Model):
         head: the pretraining head.
         datastore: the log with its states.
         prior: rate of positives of the pool, in (0, 1).
+        situation: the tables that `[situation]` asks for.
+        next_item: the pretrained next item; needed where `next_item_logit` is set.
     """
 
     def __init__(
@@ -53,6 +65,8 @@ class Predictor(tfrs.Model):
         head: BehaviourHead,
         datastore: Datastore,
         prior: float,
+        situation: SituationGraphs = SituationGraphs(),  # noqa: B008
+        next_item: NextItem | None = None,
     ) -> None:
         super().__init__(name="predictor")
         self.config = config
@@ -67,6 +81,16 @@ class Predictor(tfrs.Model):
         self._products = FieldProducts(name="field_products")
         self._attention = KeyAttention(switches.score_bias, name="key_attention")
         self._statistics = MatchStatistics(prior, name="match_statistics")
+        self.situation = situation
+        self._situation_attention = SituationAttention(
+            config.situation_rows, config.behaviour.num_classes + 1, name="situation_attention"
+        )
+        self._overlap_features = OverlapFeatures(name="overlap_features")
+        self._has_trained_heads = config.pretraining.enabled or switches.joint  # an untrained head is noise
+        self.next_item = next_item if switches.next_item_logit and self._has_trained_heads else None
+        if self.next_item is not None:
+            self.next_item.trainable = switches.joint
+            self._next_item_weight = self.add_weight(name="next_item_weight", shape=(), initializer="ones")
         self._dense = [
             tf.keras.layers.Dense(width, activation="relu", name=f"dense_{index}")
             for index, width in enumerate(switches.hidden_dims)
@@ -83,6 +107,9 @@ class Predictor(tfrs.Model):
                 tf.keras.metrics.AUC(name="auc", from_logits=True),
             ],
         )
+        self._is_listwise = config.training.loss == "listwise"
+        if self._is_listwise:
+            self._listwise_loss = tf.keras.metrics.Mean(name="listwise_loss")
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> Prediction:
         """Ranks.
@@ -112,9 +139,12 @@ class Predictor(tfrs.Model):
         if switches.match_statistics:
             features.append(self._statistics(inputs["match_counts"], inputs["match_positives"]))
         residual = tf.zeros_like(target[..., 0])
-        if switches.own_history or switches.target_state:
+        if switches.own_history or switches.target_state or self.next_item is not None:
             own, residual = self._read_history(inputs["fields"], history, residual, training)
             features += own
+        for said, logit in self._read_situation(inputs, history):
+            features.append(said)
+            residual += logit
         hidden = tf.concat(features, axis=-1)
         for dense in self._dense:
             hidden = self._dropout(dense(hidden), training=training)
@@ -146,7 +176,7 @@ class Predictor(tfrs.Model):
     def _read_history(
         self, fields: tf.Tensor, history: Window, residual: tf.Tensor, training: bool | None
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """h_t and s_t, [B, C, v] each, and the head's logit on s_t, [B, C]."""
+        """h_t and s_t, [B, C, v] each, the next item's logit, [B, C, 1], and what the heads add to the logit, [B, C]."""
         switches = self.config.predictor
         num_candidates = tf.shape(fields)[1]
         visible = tf.tile(history.num_rows[:, None], [1, num_candidates])
@@ -159,11 +189,47 @@ class Predictor(tfrs.Model):
             features.append(tf.tile(last[:, None], [1, num_candidates, 1]))
         if switches.target_state:
             features.append(states.queries)
-            if switches.residual_logit and (
-                self.config.pretraining.enabled or switches.joint
-            ):  # an untrained head is noise
+            if switches.residual_logit and self._has_trained_heads:
                 residual = self._positive_logit(self.head(states.queries))
+        if self.next_item is not None:
+            items = fields[..., self.config.schema.item_index]
+            logits = self.next_item.logits(history, states.rows, items, training=is_training)
+            features.append(logits[..., None])
+            residual += self._next_item_weight * logits
         return features, residual
+
+    def _read_situation(self, inputs: dict[str, tf.Tensor], history: Window) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
+        transitions, overlap = self.situation
+        read = []
+        if transitions is not None:
+            rows = history.newest(self.config.situation_rows)
+            relations = self.config.situation.relation_names
+            weights = transitions.weights(rows.fields, rows.mask, inputs["fields"], inputs["time"], relations)
+            items = self.embedding(rows.fields)[..., self.config.schema.item_index, :]  # [B, m, w]
+            read.append(self._situation_attention(weights, rows.behaviours, items, rows.mask))
+        if overlap is not None:
+            sums = inputs[OVERLAPS] if OVERLAPS in inputs else self.read_overlaps(inputs, history)
+            read.append(self._overlap_features(sums))
+        return read
+
+    def read_overlaps(self, inputs: dict[str, tf.Tensor], history: Window) -> tf.Tensor:
+        """What the neighbours of the users' situations say of candidates, float32 [B, C, F]; it depends on no weight.
+
+        Args:
+            inputs: as of `predict_slate`.
+            history: likewise.
+
+        Raises:
+            ValueError: `situation.overlap` is false.
+        """
+        if self.situation.overlap is None:
+            raise ValueError("Neighbours of a situation are found where `situation.overlap` is true. Received: false.")
+        schema, fields = self.config.schema, inputs["fields"]
+        rows = history.newest(self.config.situation_rows)
+        users = tf.reduce_max(fields[..., schema.user_index], axis=1)
+        items = rows.fields[..., schema.item_index]
+        return self.situation.overlap.features(items, rows.mask, users, inputs["time"], fields[..., schema.item_index])
 
     def _positive_logit(self, logits: tf.Tensor) -> tf.Tensor:
         """The log-odds that a behaviour's label is 1, [B, C], from the head's logits."""
@@ -178,6 +244,8 @@ class Predictor(tfrs.Model):
         """Eq. 18's loss: mean over a slate's candidates, summed over slates and divided by the global batch size; and L2.
 
         Replicas' losses add up to that of one device.
+
+        Differences from the paper: with `training.loss = "listwise"`, a slate's loss is the softmax cross-entropy of its candidates.
         """
         prediction = self(inputs, training=training)
         weights = tf.cast(inputs["mask"], tf.float32)
@@ -188,11 +256,24 @@ class Predictor(tfrs.Model):
             sample_weight=per_slate / float(self.config.training.batch_size),
             training=training,
         )
+        if self._is_listwise:
+            loss = self._read_slates(prediction.logits, inputs["label"], inputs["mask"])
         if training and self.config.training.l2:
             kernels = [layer.kernel for layer in [*self._dense, self._logit]]
             penalty = tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
             loss += self.config.training.l2 * penalty / tf.distribute.get_strategy().num_replicas_in_sync
         return loss
+
+    def _read_slates(self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Softmax cross-entropy over the real candidates of slates that have two or more and a positive; all [B, C]."""
+        positive = tf.where(mask, tf.cast(labels, tf.float32), 0.0)
+        num_positive = tf.reduce_sum(positive, axis=1, keepdims=True)
+        truth = positive / tf.maximum(num_positive, 1.0)
+        losses = tf.nn.softmax_cross_entropy_with_logits(truth, tf.where(mask, logits, _MASKED_LOGIT))
+        counts = (num_positive[:, 0] > 0) & (tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) > 1)
+        weights = tf.cast(counts, tf.float32)
+        self._listwise_loss.update_state(losses, sample_weight=weights)
+        return tf.reduce_sum(losses * weights) / float(self.config.training.batch_size)
 
 
 def _flatten(embedded: tf.Tensor) -> tf.Tensor:

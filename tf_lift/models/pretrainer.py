@@ -1,4 +1,6 @@
-"""Pretraining of the encoder by masking behaviours (eqs. 9 and 10)."""
+"""Pretraining of the encoder by masking behaviours (eqs. 9 and 10), and by the next item."""
+
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -7,6 +9,7 @@ from tf_lift.config import Config
 from tf_lift.data.masking import choose_masked, label_ids, masked_label, rows_strictly_before
 from tf_lift.datastore import Datastore, Window
 from tf_lift.models.encoder import Encoder
+from tf_lift.models.next_item import NextItem, NextItemLosses
 from tf_lift.schema import UNKNOWN_ID
 
 
@@ -33,12 +36,30 @@ class BehaviourHead(tf.keras.layers.Layer):
         return {**super().get_config(), "state_dim": self.state_dim, "num_classes": self.num_classes}
 
 
+class PretrainerAnswers(NamedTuple):
+    """What the pretrainer says of windows; T places are asked of each.
+
+    Attributes:
+        logits: float32 [B, T, 1 or classes].
+        truth: int32 [B, T] classes.
+        weights: float32 [B, T], 1 where a place counts, 0 elsewhere.
+        next_items: losses of next items; None without `pretraining.next_item`.
+    """
+
+    logits: tf.Tensor
+    truth: tf.Tensor
+    weights: tf.Tensor
+    next_items: NextItemLosses | None
+
+
 class Pretrainer(tfrs.Model):
-    """Learns to tell a hidden behaviour from what its user did before.
+    """Learns to tell a hidden behaviour from what its user did before, and the next item if configured.
 
     `targets = "masked"` is eq. 10: the labels of some rows of a window are replaced by MSK, and the loss is read at their states.
     `targets = "queries"` reads it at (x, MSK) appended to the rows strictly before x, which is what the predictor asks: for every
     row of the window, and for `negatives_per_row` items drawn at random in a log of positives only.
+
+    Differences from the paper: "queries", and `next_item`, a second loss (`NextItem`).
 
     Args:
         encoder: the encoder.
@@ -46,10 +67,17 @@ class Pretrainer(tfrs.Model):
         datastore: the log, without states.
         item_table: int32 [I + 2, M] fields of each item id; needed to draw negatives.
         popular_items: int32 [R] item ids of pool rows, to draw negatives by popularity.
+        pool_until: epoch seconds; rows from then on are no pool rows.
     """
 
     def __init__(
-        self, encoder: Encoder, config: Config, datastore: Datastore, item_table: tf.Tensor, popular_items: tf.Tensor
+        self,
+        encoder: Encoder,
+        config: Config,
+        datastore: Datastore,
+        item_table: tf.Tensor,
+        popular_items: tf.Tensor,
+        pool_until: int,
     ) -> None:
         super().__init__(name="pretrainer")
         self.encoder = encoder
@@ -67,6 +95,10 @@ class Pretrainer(tfrs.Model):
         if binary:
             metrics.append(tf.keras.metrics.AUC(name="auc", from_logits=True))
         self.task = tfrs.tasks.Ranking(loss=loss(from_logits=True, reduction=losses.Reduction.SUM), metrics=metrics)
+        self.next_item: NextItem | None = None
+        if config.pretraining.next_item:
+            self.next_item = NextItem(encoder, config, datastore, popular_items, pool_until, name="next_item")
+            self._next_item_loss = tf.keras.metrics.Mean(name="next_item_loss")
 
     @property
     def num_negatives(self) -> int:
@@ -81,17 +113,12 @@ class Pretrainer(tfrs.Model):
         """Uniform numbers that each row of a window needs: masking, unknown ids, and two a negative."""
         return 2 + 2 * self.num_negatives
 
-    def call(
-        self, inputs: dict[str, tf.Tensor], training: bool | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Predicts hidden behaviours.
+    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> PretrainerAnswers:
+        """Predicts hidden behaviours and next items.
 
         Args:
             inputs: `first_row`, `num_rows` int32 [B], and `noise` float32 [B, L, noise_width] uniform in [0, 1).
             training: whether dropout is on.
-
-        Returns:
-            logits float32 [B, T, 1 or classes], true classes int32 [B, T], and weights float32 [B, T], 1 where a place counts.
         """
         window = self._datastore.window(inputs["first_row"], inputs["num_rows"])
         noise = inputs["noise"]
@@ -101,16 +128,18 @@ class Pretrainer(tfrs.Model):
         if training:
             fields = _hide_ids(fields, unknown)
         if self.config.pretraining.targets == "masked":
-            nothing = tf.zeros_like(fields[:, :0])
-            states = self.encoder(fields, labels, window.mask, nothing, nothing[..., 0], training=training)
-            return self.head(states.rows), window.behaviours, tf.cast(masked, tf.float32)
+            rows = self.encoder.encode_rows(fields, labels, window.mask, training=training)
+            next_items = self._next_items(inputs, window, fields, rows, training)
+            return PretrainerAnswers(self.head(rows), window.behaviours, tf.cast(masked, tf.float32), next_items)
         visible = rows_strictly_before(window.times, window.mask)  # [B, L]
         queries, truth = self._queries(window, noise)
         copies = 1 + self.num_negatives
         if training:  # drawn items too: else an unknown item would mean a positive
             queries = _hide_ids(queries, tf.tile(unknown, [1, copies]))
         states = self.encoder(fields, labels, window.mask, queries, tf.tile(visible, [1, copies]), training=training)
-        return self.head(states.queries), truth, tf.tile(tf.cast(window.mask, tf.float32), [1, copies])
+        weights = tf.tile(tf.cast(window.mask, tf.float32), [1, copies])
+        next_items = self._next_items(inputs, window, fields, states.rows, training)
+        return PretrainerAnswers(self.head(states.queries), truth, weights, next_items)
 
     def _queries(self, window: Window, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""
@@ -129,16 +158,38 @@ class Pretrainer(tfrs.Model):
             truth.append(tf.zeros_like(window.behaviours))
         return tf.concat(queries, axis=1), tf.concat(truth, axis=1)
 
+    def _next_items(
+        self,
+        inputs: dict[str, tf.Tensor],
+        window: Window,
+        fields: tf.Tensor,
+        rows: tf.Tensor,
+        training: bool | None,
+    ) -> NextItemLosses | None:
+        """What `NextItem` returns, where there is one."""
+        if self.next_item is None:
+            return None
+        return self.next_item(inputs, window, fields, rows, training=training)
+
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean over a window's places, summed over windows and divided by the global batch size, so that replicas add up."""
-        logits, truth, weights = self(inputs, training=training)
-        per_window = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
-        return self.task(
-            labels=truth[..., None],
-            predictions=logits,
-            sample_weight=per_window / float(self.config.pretraining.batch_size),
+        answers = self(inputs, training=training)
+        loss = self.task(
+            labels=answers.truth[..., None],
+            predictions=answers.logits,
+            sample_weight=self._shares(answers.weights),
             training=training,
         )
+        if answers.next_items is not None:
+            shares = self._shares(answers.next_items.weights)
+            self._next_item_loss.update_state(answers.next_items.losses, sample_weight=shares)
+            loss += self.config.pretraining.next_item_weight * tf.reduce_sum(answers.next_items.losses * shares)
+        return loss
+
+    def _shares(self, weights: tf.Tensor) -> tf.Tensor:
+        """What each place counts in the loss, of the weights' shape."""
+        per_window = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
+        return per_window / float(self.config.pretraining.batch_size)
 
 
 def _hide_ids(fields: tf.Tensor, unknown: tf.Tensor) -> tf.Tensor:

@@ -176,6 +176,7 @@ def build_overlap_graph(
     item_index: int,
     num_items: int,
     settings: OverlapSettings,
+    times_and_users: tuple[tf.Tensor, tf.Tensor],
     make: Callable[[np.ndarray, str], tf.Tensor] = make_constant,
 ) -> OverlapGraph:
     """Makes the lists of a log.
@@ -187,6 +188,7 @@ def build_overlap_graph(
         item_index: the item's column.
         num_items: I, ids of items.
         settings: how neighbours are chosen.
+        times_and_users: of the log's rows, int64 [N] and int32 [N] user indices, as the datastore has them.
         make: makes a tensor of an array and a name.
     """
     items = log.fields[:, item_index]
@@ -199,10 +201,15 @@ def build_overlap_graph(
         "item_starts": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         "pool_times": log.time[ranked],
         "positive_items": np.where(positive, items, PADDING_ID).astype(np.int32),
-        "row_times": log.time,
-        "row_users": log.user_indices(),
         "user_starts": log.user_starts.astype(np.int32),
     }
     with tf.device("CPU"):  # looked up beside the interaction log
         tensors = {name: make(value, f"overlap_{name}") for name, value in arrays.items()}
-    return OverlapGraph(settings, **tensors, search_steps=int(counts.max(initial=1)).bit_length())
+    row_times, row_users = times_and_users
+    return OverlapGraph(
+        settings,
+        **tensors,
+        row_times=row_times,
+        row_users=row_users,
+        search_steps=int(counts.max(initial=1)).bit_length(),
+    )

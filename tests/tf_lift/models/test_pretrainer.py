@@ -60,7 +60,7 @@ def test_masked_behaviours_do_not_influence_any_logit(tiny: Any, kind: str) -> N
     behaviours = store.behaviours.numpy()
     has_partner = (np.diff(dataset.log.time[rows], axis=1) == 0) & mask[:, 1:]
     assert masked.any() and (has_partner & masked[:, 1:]).any()
-    logits, truth, weights = model(batch)
+    logits, truth, weights, _ = model(batch)
     np.testing.assert_array_equal(weights, masked.astype(np.float32))
     np.testing.assert_array_equal(truth.numpy()[masked], behaviours[rows[masked]])
 
@@ -82,7 +82,7 @@ def test_a_query_knows_no_behaviour_of_its_time_or_later(tiny: Any, kind: str) -
     model, store, batch = build(dataset)
     rows, mask = window_rows(batch)
     times = dataset.log.time[rows]
-    logits, truth, weights = (value.numpy() for value in model(batch))
+    logits, truth, weights = (value.numpy() for value in model(batch)[:3])
     np.testing.assert_array_equal(weights, mask.astype(np.float32))
     np.testing.assert_array_equal(truth[mask], dataset.log.behaviour[rows[mask]])
     for place in range(1, LENGTH):
@@ -111,7 +111,7 @@ def test_all_behaviours_hidden_leaves_nothing_to_know(tiny: Any) -> None:
 def test_loss_is_the_mean_over_places_over_the_batch_size(tiny: Any, targets: str) -> None:
     dataset = change(tiny.dataset(), pretraining={"targets": targets, "batch_size": 64})
     model, _, batch = build(dataset)
-    logits, truth, weights = (value.numpy() for value in model(batch))
+    logits, truth, weights = (value.numpy() for value in model(batch)[:3])
     entropy = np.logaddexp(0, logits[..., 0]) - truth * logits[..., 0]
     expected = ((entropy * weights).sum(axis=1) / weights.sum(axis=1)).sum() / 64
     assert float(model.compute_loss(batch)) == pytest.approx(expected, rel=1e-4)
@@ -121,7 +121,7 @@ def test_loss_is_the_mean_over_places_over_the_batch_size(tiny: Any, targets: st
 def test_several_behaviours_are_a_softmax(tiny: Any, targets: str) -> None:
     dataset = change(tiny.dataset(*tiny.classes), pretraining={"targets": targets})
     model, _, batch = build(dataset)
-    logits, truth, weights = (value.numpy() for value in model(batch))
+    logits, truth, weights = (value.numpy() for value in model(batch)[:3])
     assert logits.shape[-1] == 3 and set(truth[weights > 0]) == {0, 1, 2}
     entropy = np.log(np.exp(logits).sum(axis=-1)) - np.take_along_axis(logits, truth[..., None], axis=-1)[..., 0]
     expected = ((entropy * weights).sum(axis=1) / weights.sum(axis=1)).sum() / 32
@@ -179,7 +179,7 @@ def test_drawn_items_are_hidden_as_often_as_logged_ones(tiny: Any) -> None:
     dataset = change(tiny.dataset(*tiny.honest), encoder={"unknown_rate": 0.5}, pretraining={"negatives_per_row": 2})
     model, _, batch = build(dataset)
     assert model.num_negatives == 2 and batch["noise"].shape[-1] == model.noise_width == 6
-    logits, truth, weights = (value.numpy() for value in model(batch))
+    logits, truth, weights = (value.numpy() for value in model(batch)[:3])
     assert logits.shape == (NUM_WINDOWS, 3 * LENGTH, 1)
     np.testing.assert_array_equal(truth[:, LENGTH:], 0)
     _, mask = window_rows(batch)

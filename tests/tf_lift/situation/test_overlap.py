@@ -33,7 +33,8 @@ def random_log(seed: int, num_rows: int = 160) -> tuple[InteractionLog, np.ndarr
 
 def build(log: InteractionLog, positive: np.ndarray, in_pool: np.ndarray | None = None) -> OverlapGraph:
     pool = np.ones(len(log), bool) if in_pool is None else in_pool
-    return build_overlap_graph(log, pool, positive, ITEM, NUM_IDS, SETTINGS)
+    columns = (tf.constant(log.time), tf.constant(log.user_indices()))
+    return build_overlap_graph(log, pool, positive, ITEM, NUM_IDS, SETTINGS, columns)
 
 
 def features_by_hand(log, positive, in_pool, items, user, time, candidates) -> np.ndarray:

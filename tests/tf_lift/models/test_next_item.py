@@ -1,0 +1,331 @@
+"""What the next item is told from, which rows count, and that a planted order is learnt; the predictor's logit of it."""
+
+import csv
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from beam import preprocess
+from tf_lift import train
+from tf_lift.config import Config, load_config
+from tf_lift.data.dataset import read_examples, window_batches
+from tf_lift.data.dataset_files import Dataset, open_dataset
+from tf_lift.data.examples import build_example_spec
+from tf_lift.data.windows import read_windows
+from tf_lift.datastore import Datastore, build_datastore
+from tf_lift.fit import build_predictor, read_encoder_into, read_predictor
+from tf_lift.models.pretrainer import Pretrainer
+from tf_lift.pretrain import build_pretrainer, read_encoder
+from tf_lift.schema import FIRST_VALUE_ID, UNKNOWN_ID
+from tf_lift.workspace import Workspace
+
+LENGTH, NUM_WINDOWS = 6, 60
+SHARED, OWN = {"next_item": True}, {"next_item": True, "share_encoder": False}
+
+
+def change(dataset: Dataset, **sections: dict[str, Any]) -> Dataset:
+    """The same data set with values of its configuration's sections replaced."""
+    config: Config = dataset.config
+    replaced = {name: dataclasses.replace(getattr(config, name), **values) for name, values in sections.items()}
+    return dataclasses.replace(dataset, config=dataclasses.replace(config, **replaced))
+
+
+def build(dataset: Dataset) -> tuple[Pretrainer, Datastore, dict[str, np.ndarray]]:
+    """A pretrainer, its log, and a batch of windows."""
+    tf.keras.utils.set_random_seed(1)
+    store = build_datastore(dataset.log, None, LENGTH)
+    model = build_pretrainer(dataset, store)
+    first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
+    batch = next(iter(window_batches(first, count, LENGTH, model.noise_width, NUM_WINDOWS, 5, True)))
+    return model, store, {name: value.numpy() for name, value in batch.items()}
+
+
+def replace_log(model: Pretrainer, dataset: Dataset, store: Datastore, **arrays: np.ndarray) -> Pretrainer:
+    """The same weights over another log."""
+    other = build_pretrainer(
+        dataset, dataclasses.replace(store, **{name: tf.constant(value) for name, value in arrays.items()})
+    )
+    other.set_weights(model.get_weights())
+    return other
+
+
+def losses(model: Pretrainer, batch: dict[str, np.ndarray], training: bool = False) -> np.ndarray:
+    return model(batch, training=training).next_items.losses.numpy()
+
+
+def longer_windows(dataset: Dataset, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Row ids [B, L + 1], of the windows and the pool's row after each, and where they are; row by row."""
+    log, owners = dataset.log, dataset.log.user_indices()
+    shape = (len(batch["first_row"]), LENGTH + 1)
+    rows, mask = np.zeros(shape, np.int64), np.zeros(shape, bool)
+    for window, (first, count) in enumerate(zip(batch["first_row"], batch["num_rows"], strict=True)):
+        after = first + count
+        is_pool = after < len(log) and log.time[min(after, len(log) - 1)] < dataset.info.boundaries.train_from
+        if is_pool and owners[after] == owners[first]:
+            count += 1
+        rows[window, :count] = np.arange(first, first + count)
+        mask[window, :count] = True
+    return rows, mask
+
+
+def test_positive_rows_after_another_time_count_and_so_does_the_row_after_the_window(tiny: Any) -> None:
+    dataset = change(tiny.dataset(), pretraining=SHARED)
+    model, _, batch = build(dataset)
+    rows, mask = longer_windows(dataset, batch)
+    times, positive = dataset.log.time[rows], dataset.positive[rows]
+    expected = mask & positive & (times > times[:, :1])
+    np.testing.assert_array_equal(model(batch).next_items.weights, expected.astype(np.float32))
+    after = batch["num_rows"]
+    has_after = expected[np.arange(NUM_WINDOWS), after]
+    assert has_after.any() and not has_after.all() and (has_after & (after < LENGTH)).any()
+    assert ((times == times[:, :1]) & mask & positive).sum() > NUM_WINDOWS / 2
+    assert not losses(model, batch)[~expected].any() and losses(model, batch)[expected].min() > 0
+
+
+@pytest.mark.parametrize(("switches", "kind"), [(SHARED, "causal"), (OWN, "causal"), (SHARED, "gru")])
+def test_an_item_is_told_from_the_rows_strictly_before_it_alone(tiny: Any, switches: dict[str, Any], kind: str) -> None:
+    dataset = change(tiny.dataset(), encoder={"kind": kind}, pretraining=switches | {"mask_ratio": 0.0})
+    model, store, batch = build(dataset)
+    _, of_users = np.unique(dataset.log.user_indices()[batch["first_row"]], return_index=True)
+    batch = {name: value[of_users] for name, value in batch.items()}  # no row is in two windows
+    rows, mask = longer_windows(dataset, batch)
+    times, counts = dataset.log.time[rows], model(batch).next_items.weights.numpy() > 0
+    before, item = losses(model, batch), dataset.config.schema.item_index
+    for place in range(1, LENGTH + 1):
+        asked = counts[:, place]
+        fields, behaviours = store.fields.numpy(), store.behaviours.numpy()
+        now_or_later = mask & (times >= times[:, place : place + 1])
+        others = now_or_later & (np.arange(LENGTH + 1) != place)
+        fields[rows[others]] = 2
+        behaviours[rows[others]] = 1 - behaviours[rows[others]]
+        after = losses(replace_log(model, dataset, store, fields=fields, behaviours=behaviours), batch)
+        np.testing.assert_allclose(after[asked, place], before[asked, place], atol=1e-5)
+        fields = store.fields.numpy()
+        fields[rows[asked, place], item] = 2 + (fields[rows[asked, place], item] - 1) % 5
+        after = losses(replace_log(model, dataset, store, fields=fields), batch)
+        assert np.abs(after - before)[asked, place].max() > 1e-4
+        fields = store.fields.numpy()
+        fields[rows[mask & (times < times[:, place : place + 1])], item] = 2
+        after = losses(replace_log(model, dataset, store, fields=fields), batch)
+        assert np.abs(after - before)[asked, place].max() > 1e-4
+
+
+def test_hidden_items_are_the_unknown_id_in_training_alone(tiny: Any) -> None:
+    dataset = change(tiny.dataset(), pretraining=SHARED, encoder={"unknown_rate": 0.3})
+    model, _, batch = build(dataset)
+    (bias,) = [weight for weight in model.next_item.head.weights if weight.shape.rank == 1]
+    bias.assign(np.where(np.arange(bias.shape[0]) == UNKNOWN_ID, 30.0, 0.0))
+    in_window = np.arange(LENGTH) < batch["num_rows"][:, None]  # the row after a window is never hidden
+    counts = (model(batch).next_items.weights.numpy()[:, :LENGTH] > 0) & in_window
+    hidden = counts & (batch["noise"][..., 1] < 0.3)
+    after = losses(model, batch, training=True)[:, :LENGTH]
+    assert after[hidden].max() < 1e-3 and after[counts & ~hidden].min() > 20
+    assert losses(model, batch)[:, :LENGTH][counts].min() > 20
+
+
+def test_own_encoder_sees_behaviours_that_are_masked_for_the_shared_one(tiny: Any) -> None:
+    for switches, is_blind in ((SHARED, True), (OWN, False)):
+        dataset = change(tiny.dataset(), pretraining=switches | {"mask_ratio": 1.0})
+        model, store, batch = build(dataset)
+        model.next_item._is_positive = tf.constant([True, True])
+        before = losses(model, batch)
+        other = replace_log(model, dataset, store, behaviours=1 - store.behaviours.numpy())
+        other.next_item._is_positive = tf.constant([True, True])
+        assert (np.abs(losses(other, batch) - before).max() < 1e-5) == is_blind
+
+
+def test_samples_are_drawn_at_the_rates_that_they_are_corrected_for(tiny: Any) -> None:
+    dataset = change(tiny.dataset(), pretraining=SHARED, encoder={"unknown_rate": 0.3})
+    model, store, batch = build(dataset)
+    bias, table = sorted(model.next_item.head.weights, key=lambda weight: weight.shape.rank)
+    first_is_likeliest = np.linspace(2.0, -2.0, bias.shape[0])  # as early items have the most rows
+    bias.assign(np.where(np.arange(bias.shape[0]) == 0, -50.0, first_is_likeliest))  # padding is never drawn
+    table.assign(np.random.default_rng(0).normal(scale=0.3, size=table.shape))
+    sampled = build_pretrainer(change(dataset, pretraining={"next_item_samples": 20_000}), store)
+    sampled.set_weights(model.get_weights())
+    np.testing.assert_allclose(losses(sampled, batch), losses(model, batch), atol=0.1)
+    few = build_pretrainer(change(dataset, pretraining={"next_item_samples": 4}), store)
+    few.set_weights(model.get_weights())
+    np.testing.assert_array_equal(losses(few, batch), losses(few, batch))
+    assert np.abs(losses(few, batch | {"noise": batch["noise"] / 2}) - losses(few, batch)).max() > 0.1
+
+
+def test_both_losses_are_added_with_their_weight(tiny: Any) -> None:
+    dataset = tiny.dataset()
+    model, store, batch = build(change(dataset, pretraining=SHARED | {"next_item_weight": 0.25}))
+    plain = build_pretrainer(dataset, store)
+    plain.encoder.set_weights(model.encoder.get_weights())
+    plain.head.set_weights(model.head.get_weights())
+    of_next = model(batch).next_items
+    per_window = of_next.losses.numpy().sum(axis=1) / np.maximum(of_next.weights.numpy().sum(axis=1), 1)
+    expected = 0.25 * per_window.sum() / dataset.config.pretraining.batch_size
+    assert plain.next_item is None and plain(batch).next_items is None
+    difference = float(model.compute_loss(batch)) - float(plain.compute_loss(batch))
+    assert difference == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def slates_of(tiny: Any) -> Any:
+    def read(dataset: Dataset) -> dict[str, tf.Tensor]:
+        spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
+        return next(iter(read_examples(dataset.example_pattern("test"), spec, dataset.row_references, 32)))
+
+    return read
+
+
+@pytest.mark.parametrize("pretraining", [SHARED, OWN], ids=["shared", "own"])
+def test_predictor_adds_a_multiple_of_the_logit_and_reads_it(
+    tiny: Any, slates_of: Any, pretraining: dict[str, Any]
+) -> None:
+    switches = {"next_item_logit": True, "residual_logit": False, "own_history": False, "target_state": False}
+    dataset = change(tiny.dataset(), pretraining=pretraining, predictor=switches)
+    slates = slates_of(dataset)
+    spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
+    states = np.zeros((dataset.log.num_positions, 8), np.float16)
+    model = build_predictor(dataset, build_datastore(dataset.log, states, LENGTH), spec)
+    off = change(dataset, predictor={"next_item_logit": False})
+    without = build_predictor(off, model.datastore, spec)
+    widths = [
+        next(weight.shape[0] for weight in one.weights if "dense_0/kernel" in weight.name) for one in (model, without)
+    ]
+    assert widths[0] == widths[1] + 1 and without.next_item is None
+    untaught = change(dataset, pretraining={"enabled": False})
+    assert build_predictor(untaught, model.datastore, spec).next_item is None
+    assert not model.next_item.trainable_weights
+    for weight in model.weights:
+        if "logit/" in weight.name:
+            weight.assign(tf.zeros_like(weight))
+        if "next_item_weight" in weight.name:
+            weight.assign(1.5)
+    history = model.datastore.history(slates["history_position"])
+    encoder, head = model.next_item.encoder, model.next_item.head
+    assert (encoder is model.encoder) == (pretraining is SHARED)
+    labels = tf.where(history.mask, history.behaviours + 1, 0)
+    rows = encoder.encode_rows(history.fields, labels, history.mask)
+    items = slates["fields"][..., dataset.config.schema.item_index]
+    expected = head(encoder.last_states(rows, history.num_rows), items)
+    np.testing.assert_allclose(model(slates).logits, 1.5 * expected, atol=1e-5)
+    assert np.ptp(expected) > 1e-3
+
+
+TOML = """
+name = "walks"
+workspace = "{folder}/workspace"
+
+[source]
+paths = ["{folder}/log.csv"]
+
+[[fields]]
+name = "user"
+entity = "user"
+key = true
+
+[[fields]]
+name = "item"
+entity = "item"
+key = true
+
+[negatives]
+protocol = "honest"
+per_target = 5
+repeats = "keep"
+
+[split]
+train_rate = 0.2
+test_rate = 0.2
+
+[retrieval]
+num_neighbours = 3
+context_length = 127
+
+[pipeline]
+num_shards = 1
+example_shards = 1
+
+[encoder]
+embedding_dim = 16
+state_dim = 16
+num_layers = 1
+dropout_rate = 0.0
+
+[pretraining]
+next_item = true
+batch_size = 8
+learning_rate = 0.01
+num_epochs = 40
+patience = 10
+
+[predictor]
+next_item_logit = true
+hidden_dims = [8]
+
+[training]
+loss = "listwise"
+num_epochs = 1
+"""
+NUM_USERS, NUM_STEPS, NUM_ITEMS = 40, 220, 24
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Users go from item i to item i + 7, and one time in ten anywhere; more rows each than a window holds."""
+    folder = tmp_path_factory.mktemp("walks")
+    rng = np.random.default_rng(3)
+    with (folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user", "item", "time"])
+        items = rng.integers(0, NUM_ITEMS, NUM_USERS)
+        for step in range(NUM_STEPS):
+            for user in range(NUM_USERS):
+                writer.writerow([f"u{user}", f"i{items[user]}", 1_500_000_000 + 3600 * step + user])
+            anywhere = rng.integers(0, NUM_ITEMS, NUM_USERS)
+            items = np.where(rng.random(NUM_USERS) < 0.1, anywhere, (items + 7) % NUM_ITEMS)
+    (folder / "walks.toml").write_text(TOML.format(folder=folder), encoding="utf-8")
+    config = load_config(folder / "walks.toml")
+    preprocess.run(config)
+    train.run(config, ["pretrain", "encode", "fit"])
+    return Workspace(config)
+
+
+@pytest.mark.slow
+def test_the_item_that_follows_ranks_first(walks: Workspace) -> None:
+    dataset = open_dataset(walks)
+    store = build_datastore(dataset.log, None, 127)
+    model = build_pretrainer(dataset, store)
+    read_encoder(model, walks.stage_dir("pretrain"))
+    log, item = dataset.log, dataset.config.schema.item_index
+    rows = np.flatnonzero(log.time >= dataset.info.boundaries.test_from)
+    history = store.history(tf.constant(log.positions_of_rows(rows, log.user_indices()[rows])))
+    assert (history.num_rows.numpy() == 127).all()
+    names = dataset.info.vocabularies[item].values
+    to_number = np.array([int(name[1:]) for name in names])
+    last, asked = (to_number[log.fields[places, item] - FIRST_VALUE_ID] for places in (rows - 1, rows))
+    labels = tf.where(history.mask, history.behaviours + 1, 0)
+    states = model.encoder.encode_rows(history.fields, labels, history.mask)
+    candidates = np.tile(np.arange(len(names), dtype=np.int32) + FIRST_VALUE_ID, (len(rows), 1))
+    best = to_number[model.next_item.logits(history, states, candidates).numpy().argmax(axis=1)]
+    assert (best == (last + 7) % NUM_ITEMS).mean() > 0.95
+    assert (best == asked).mean() > 0.85
+
+
+@pytest.mark.slow
+def test_stages_hand_the_next_item_on_and_stop_by_the_loss_they_train(walks: Workspace) -> None:
+    dataset = open_dataset(walks)
+    spec = build_example_spec(walks.config, len(dataset.info.statistic_sets))
+    store = build_datastore(dataset.log, np.zeros((dataset.log.num_positions, 16), np.float16), 127)
+    pretrained = build_pretrainer(dataset, store)
+    read_encoder(pretrained, walks.stage_dir("pretrain"))
+    started = build_predictor(dataset, store, spec)
+    read_encoder_into(started, dataset, walks.stage_dir("pretrain"))
+    fitted = read_predictor(walks, dataset, store, spec)
+    for model in (started, fitted):
+        for weight, expected in zip(model.next_item.weights, pretrained.next_item.weights, strict=True):
+            np.testing.assert_array_equal(weight, expected)
+    epochs = json.loads((walks.stage_dir("pretrain") / "history.json").read_text(encoding="utf-8"))
+    assert min(epochs["next_item_loss"]) < 1.2 < np.log(NUM_ITEMS) - 1 < epochs["next_item_loss"][0]
+    (loss,) = json.loads((walks.stage_dir("fit") / "history.json").read_text(encoding="utf-8"))["loss"]
+    assert loss < 1.0  # of six candidates, ln 6 = 1.79 by chance; LogLoss would be far lower or higher

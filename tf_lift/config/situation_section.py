@@ -1,0 +1,79 @@
+"""The section `[situation]`."""
+
+import dataclasses
+from typing import Literal
+
+from tf_lift.config.checks import check_range
+
+Relation = Literal["future", "past", "any"]
+RELATIONS: tuple[Relation, ...] = ("future", "past", "any")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transitions:
+    """The settings that the transition tables of a data set depend on; see `Situation`."""
+
+    window: int
+    max_followers: int
+    num_snapshots: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SituationFeatures:
+    """The settings that the predictor's features depend on; see `Situation`."""
+
+    relations: str
+    history_rows: int
+    overlap: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """What people who had the user's last items went on to: counts of directed transitions between items and categories."""
+
+    relations: Literal["none", "all", "future", "past", "any"] = "none"
+    """What the predictor reads. `future`: what followed the items of the history; `past`: what preceded them; `any`: both added; `all`:
+    all three; `none`: nothing."""
+    tables: bool = False
+    """True: preprocessing builds the tables even if `relations` is "none", so that runs with and without share a data set."""
+    window: int = 20
+    """How many positive rows after one count as what followed it; `overlap`: how many rows before and after one are read."""
+    history_rows: int = 20
+    """m, the newest rows of a history that are looked up; no more than `retrieval.context_length` are."""
+    max_followers: int = 1000
+    """F: of each item or category, its F most frequent followers are kept, at each snapshot."""
+    overlap: bool = False
+    """True: the predictor reads what the neighbours of the situation did next and before: of each of the m items, the newest rows of other
+    users whose preceding rows share most with the history."""
+    overlap_rows: int = 500
+    """`overlap`: newest rows of each item that are compared with the history."""
+    overlap_neighbours: int = 50
+    """`overlap`: K, rows of each item that are kept."""
+    num_snapshots: int = 8
+    """Rolling mode: states of the tables from train_from to test_from, evenly spaced, and at the same distance after it."""
+
+    def __post_init__(self) -> None:
+        for name, high in (("window", 1000), ("history_rows", 127), ("max_followers", 1 << 24), ("num_snapshots", 32)):
+            check_range("situation", name, getattr(self, name), 1, high)
+        check_range("situation", "overlap_rows", self.overlap_rows, 1, 1 << 16)
+        check_range("situation", "overlap_neighbours", self.overlap_neighbours, 1, self.overlap_rows)
+
+    @property
+    def relation_names(self) -> tuple[Relation, ...]:
+        """The relations that the predictor reads, in the order of its features."""
+        return tuple(name for name in RELATIONS if self.relations in (name, "all"))
+
+    @property
+    def transitions(self) -> Transitions | None:
+        """What the tables depend on; None: none are built."""
+        if self.relations == "none" and not self.tables:
+            return None
+        return Transitions(self.window, self.max_followers, self.num_snapshots)
+
+    @property
+    def features(self) -> SituationFeatures | None:
+        """What the features depend on; None: there are none."""
+        if self.relations == "none" and not self.overlap:
+            return None
+        overlap = (self.overlap_rows, self.overlap_neighbours, self.window) if self.overlap else ()
+        return SituationFeatures(self.relations, self.history_rows, overlap)
