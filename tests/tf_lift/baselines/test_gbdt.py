@@ -1,0 +1,91 @@
+"""GBDT learns rates; its features are counts as of the slate's time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tf_lift.baselines.gbdt import GBDTSettings, score_gbdt
+from tf_lift.baselines.gbdt_features import build_features
+from tf_lift.baselines.no_learning import Candidates
+from tf_lift.metrics import auc, log_loss
+
+NUM_ROWS, NUM_ITEMS, LENGTH = 3000, 12, 5
+CUTS = (1000, 2000, 2300)
+
+
+@pytest.fixture(scope="module")
+def noisy(plant: Callable[..., Any]) -> Any:
+    rng = np.random.default_rng(9)
+    users, items = rng.integers(0, 60, NUM_ROWS), rng.integers(0, NUM_ITEMS, NUM_ROWS)
+    labels = rng.integers(0, 2, NUM_ROWS)
+    return plant(users, items, np.arange(NUM_ROWS), labels, np.arange(NUM_ITEMS) % 3, CUTS)
+
+
+def candidates_of(planted: Any, split: str) -> Candidates:
+    """Single candidates whose one statistic is a rate, and whose labels are drawn with it."""
+    rng = np.random.default_rng(len(split))
+    rows = planted.rows_of(split)
+    counts = rng.integers(50, 100, (len(rows), 1)).astype(np.int32)
+    positives = rng.binomial(counts, rng.random((len(rows), 1))).astype(np.int32)
+    labels = (rng.random(len(rows)) < (positives / counts)[:, 0]).astype(np.float32)
+    return Candidates(planted.log.fields[rows], labels, np.arange(len(rows)), planted.log.time[rows], counts, positives)
+
+
+def make_job(planted: Any, **settings: Any) -> Any:
+    splits = {split: candidates_of(planted, split) for split in ("train", "validation", "test")}
+    return SimpleNamespace(
+        dataset=planted.dataset,
+        candidates=splits.__getitem__,
+        settings=GBDTSettings(context_length=LENGTH, **settings),
+        seed=3,
+        splits=("validation", "test"),
+    )
+
+
+def test_rates_are_learnt(noisy: Any) -> None:
+    pytest.importorskip("lightgbm")
+    job = make_job(noisy)
+    scores = score_gbdt(job)
+    test = job.candidates("test")
+    rate = (test.match_positives / test.match_counts)[:, 0]
+    assert auc(test.labels, scores.test) > auc(test.labels, rate) - 0.02
+    assert log_loss(test.labels, scores.test) < log_loss(test.labels, rate) + 0.05  # a constant has .69, the rate .48
+    assert scores.is_probability and scores.num_parameters > 0
+    assert scores.validation_loss == log_loss(job.candidates("validation").labels, scores.validation)
+    np.testing.assert_array_equal(score_gbdt(job).test, scores.test)
+
+
+def test_features_of_a_history_are_those_counted_by_hand(noisy: Any) -> None:
+    test = candidates_of(noisy, "test")
+    features, id_columns = build_features(noisy.dataset, test, LENGTH)
+    log = noisy.log
+    for place in range(0, len(test.labels), 41):
+        user, item, category = test.fields[place]
+        rows = np.flatnonzero((log.fields[:, 0] == user) & (log.time < test.times[place]))[-LENGTH:]
+        assert features[place, 2] == len(rows)
+        assert features[place, 4] == test.times[place] - log.time[rows[-1]]
+        for column, (field, value) in zip((5, 7), ((1, item), (2, category)), strict=True):
+            same = rows[log.fields[rows, field] == value]
+            assert features[place, column] == len(same)
+            prior = noisy.dataset.positive[log.time < CUTS[0]].mean()
+            rate = (log.behaviour[same].sum() + 3 * prior) / (len(same) + 3)
+            assert features[place, column + 1] == pytest.approx(rate)
+        assert features[place, id_columns] == [category]
+
+
+def test_without_lightgbm_the_error_names_the_extra(noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)  # an import of it fails
+    with pytest.raises(ValueError, match=r"Ranker 'gbdt' needs LightGBM. Received: .*tf_lift\[benchmark\]"):
+        score_gbdt(make_job(noisy))
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_leaves", 1), ("learning_rate", 2.0), ("patience", 0)])
+def test_settings_are_checked(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be from .* Received: {value}"):
+        GBDTSettings(**{name: value})

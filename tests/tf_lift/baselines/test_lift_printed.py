@@ -1,0 +1,76 @@
+"""LIFT as printed is the project's predictor with the paper's switches, whatever the configuration says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tf_lift.baselines import lift_printed
+from tf_lift.baselines.own_model import override_config
+from tf_lift.baselines.ranker_job import RankerJob
+from tf_lift.config import Config, load_config
+from tf_lift.workspace import Workspace
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def switched(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, config: Config, is_pretrained: bool = True, **settings: Any
+) -> Config:
+    """The configuration that would be trained."""
+    given: list[Config] = []
+    monkeypatch.setattr(
+        lift_printed,
+        "score_with_overrides",
+        lambda job, keys: given.append(override_config(job.workspace.config, keys)),
+    )
+    score = lift_printed.score_printed if is_pretrained else lift_printed.score_without_pretraining
+    score(RankerJob("lift", Workspace(config), settings, 1, folder, ("test",)))
+    return given[0]
+
+
+@pytest.mark.parametrize("name", ["movietweetings_100k", "ml_1m_rim"])
+def test_switches_are_those_of_the_configurations_named_paper(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    config = load_config(
+        CONFIGS / f"{name}.toml",
+        [
+            "pretraining.next_item=true",
+            "predictor.next_item_logit=true",
+            "predictor.joint=true",
+            'situation.relations="all"',
+        ],
+    )
+    paper = load_config(CONFIGS / f"{name}_paper.toml")
+    found = switched(monkeypatch, tmp_path, config)
+    expected = dataclasses.replace(paper.predictor, freeze_embeddings=False)
+    assert found.predictor == expected
+    assert found.pretraining == paper.pretraining
+    assert (found.encoder.kind, found.training.loss) == ("causal", "pointwise")
+    assert (
+        found.transitions == config.transitions and found.situation_features is None
+    )  # the same data set, nothing read
+
+
+def test_without_pretraining_differs_in_that_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("ml_1m_rim", "ml_1m_honest"):
+        config = load_config(CONFIGS / f"{name}.toml")
+        pretrained, plain = (switched(monkeypatch, tmp_path, config, flag) for flag in (True, False))
+        assert not plain.pretraining.enabled and pretrained.pretraining.enabled
+        assert dataclasses.replace(plain, pretraining=pretrained.pretraining) == pretrained
+
+
+def test_a_pool_of_positives_is_pretrained_with_drawn_items(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = switched(monkeypatch, tmp_path, load_config(CONFIGS / "ml_1m_honest.toml"))
+    assert found.pretraining.targets == "queries" and found.pretraining.negatives_per_row > 0
+
+
+def test_settings_go_before_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = load_config(CONFIGS / "tiny.toml")
+    assert switched(monkeypatch, tmp_path, config, **{"training.l2": 0.5}).training.l2 == 0.5
+    with pytest.raises(ValueError, match="must read section.key"):
+        switched(monkeypatch, tmp_path, config, **{"training.l3": 0.5})

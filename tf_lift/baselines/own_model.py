@@ -1,0 +1,84 @@
+"""This project's predictor as a ranker of the registry, with other values for some keys of its configuration."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_lift import train
+from tf_lift.baselines.ranker_job import RankerJob, measured
+from tf_lift.baselines.ranker_scores import RankerScores
+from tf_lift.config import Config
+from tf_lift.encode import read_datastore
+from tf_lift.evaluate import predict_split
+from tf_lift.fit import read_predictor
+from tf_lift.workspace import Workspace
+
+_STAGES = ("pretrain", "encode", "fit")
+
+
+def score_own(job: RankerJob) -> RankerScores:
+    """Trains the predictor and scores it; its settings are keys of the configuration.
+
+    Raises:
+        ValueError: an unknown key, or one that changes the data set: preprocess with it first.
+    """
+    return score_with_overrides(job, job.settings)
+
+
+def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> RankerScores:
+    """Runs the training stages in the job's folder, and reads the predictor.
+
+    Args:
+        job: what to train on; its settings are not read.
+        overrides: "section.key" -> value.
+    """
+    config = override_config(job.workspace.config, overrides)
+    config = dataclasses.replace(config, seed=job.seed, run=str(job.folder.absolute()))
+    workspace = Workspace(config)
+    seconds: dict[str, float] = {}
+    for stage in _STAGES:
+        with measured(seconds, stage):
+            train.run(config, [stage])
+    dataset = dataclasses.replace(job.dataset, config=config)
+    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), job.spec)
+    scores = {}
+    for split in job.splits:
+        with measured(seconds, f"score {split}"):
+            scores[split] = predict_split(model, dataset, job.spec, split).probabilities.astype(np.float64)
+    history = json.loads((workspace.stage_dir("fit") / "history.json").read_text(encoding="utf-8"))
+    return RankerScores(
+        scores.get("validation", np.zeros(0)),
+        scores.get("test", np.zeros(0)),
+        is_probability=config.training.loss == "pointwise",
+        seconds=seconds,
+        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
+        validation_loss=min(history["loss"]),
+    )
+
+
+def override_config(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The configuration with other values for some keys.
+
+    Args:
+        config: the configuration.
+        overrides: "section.key" -> value; lists become tuples.
+
+    Raises:
+        ValueError: an unknown key.
+    """
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        table: Any = getattr(config, section, None)
+        known = [field.name for field in dataclasses.fields(table)] if dataclasses.is_dataclass(table) else []
+        if name not in known:
+            raise ValueError(
+                f"A setting of tf_lift must read section.key, as in the configuration. Received: {key!r}. "
+                f"Known keys of {section!r}: {', '.join(known) or 'none'}."
+            )
+        chosen = tuple(value) if isinstance(value, list) else value
+        changed: dict[str, Any] = {section: dataclasses.replace(table, **{name: chosen})}
+        config = dataclasses.replace(config, **changed)
+    return config
