@@ -1,0 +1,114 @@
+"""Which rankers are judged together: configurations with the same test candidates share one table, and one run of each peer."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.evidence.evaluation_set import EvaluationSet, read_evaluation_set
+from tf_lift.baselines.registry import RankerEntry, find_ranker
+from tf_lift.slate_grid import MIN_RANKED, is_ranking
+from tf_lift.tuning.config_source import ConfigSource
+from tf_lift.workspace import Workspace
+
+OURS = "ours"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table: one ranker on one configuration, with every seed.
+
+    Attributes:
+        label: as the table calls it.
+        entry: the ranker.
+        source: the configuration.
+    """
+
+    label: str
+    entry: RankerEntry
+    source: ConfigSource
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What one table holds.
+
+    Attributes:
+        name: of the first configuration.
+        evaluation: the candidates of all of them.
+        sources: the configurations.
+    """
+
+    name: str
+    evaluation: EvaluationSet
+    sources: tuple[ConfigSource, ...]
+
+
+def find_groups(
+    sources: Sequence[ConfigSource], preprocess: Callable[[ConfigSource], None], wants_ranking: bool
+) -> list[Group]:
+    """Configurations by their test candidates, in the order in which they are named.
+
+    Args:
+        sources: the configurations.
+        preprocess: makes the data set of one, unless it is there.
+        wants_ranking: whether slates are to be long enough to be ranked, or too short.
+
+    Raises:
+        ValueError: a configuration is of the other kind.
+    """
+    groups: dict[tuple[str, str], Group] = {}
+    for source in sources:
+        preprocess(source)
+        config = source.load()
+        evaluation = read_evaluation_set(Workspace(config))
+        if is_ranking(evaluation.slates) != wants_ranking:
+            other, needed = ("ctr", "at least") if wants_ranking else ("top_n", "fewer than")
+            raise ValueError(
+                f"The slates must have {needed} {MIN_RANKED} candidates. Received: configuration {config.name!r}. "
+                f"Use `python -m benchmarks.{other}` for it."
+            )
+        key = (evaluation.candidates_hash, evaluation.protocol)
+        group = groups.get(key, Group(config.name, evaluation, ()))
+        groups[key] = dataclasses.replace(group, sources=(*group.sources, source))
+    return list(groups.values())
+
+
+def plan_rows(group: Group, rankers: Sequence[str]) -> list[Row]:
+    """The rows of a group's table: peers on its first configuration, our own rankers on all.
+
+    Rankers that cannot rank the group's kind of labels are left out, which the log says.
+
+    Args:
+        group: the group.
+        rankers: names of the registry.
+
+    Raises:
+        ValueError: an unknown ranker.
+    """
+    rows = []
+    for name in rankers:
+        entry = find_ranker(name)
+        protocol = group.sources[0].load().negatives.protocol
+        if protocol not in entry.protocols:
+            logging.info(
+                "%s: %s is left out; it needs labels of protocol %s.", group.name, name, " or ".join(entry.protocols)
+            )
+            continue
+        if entry.kind != OURS or len(group.sources) == 1:
+            rows.append(Row(name, entry, group.sources[0]))
+            continue
+        rows += [Row(f"{name}: {source.load().name}", entry, source) for source in group.sources]
+    return rows
+
+
+def parse_sources(configs: str, overrides: Sequence[str]) -> list[ConfigSource]:
+    """The configurations of a comma-separated list of files.
+
+    Raises:
+        ValueError: none is named.
+    """
+    paths = [text.strip() for text in configs.split(",") if text.strip()]
+    if not paths:
+        raise ValueError("--configs must name at least one file. Received: none.")
+    return [ConfigSource(Path(path), tuple(overrides)) for path in paths]

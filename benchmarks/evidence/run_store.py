@@ -1,0 +1,76 @@
+"""The result of one ranker with one seed, on disk, under a hash of all that it depends on."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_lift.workspace import write_json
+
+_RESULT, _ANSWERS = "result.json", "answers.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run gave.
+
+    Attributes:
+        scores: float64 [n], one for each test candidate, the higher, the better.
+        probabilities: float64 [n], of a positive label.
+        seconds: of each step, wall time.
+        num_parameters: trainable numbers.
+        candidates_hash: of what was scored.
+    """
+
+    scores: np.ndarray
+    probabilities: np.ndarray
+    seconds: Mapping[str, float]
+    num_parameters: int
+    candidates_hash: str
+
+
+class RunStore:
+    """A folder of results.
+
+    Args:
+        folder: made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def run_dir(self, identity: Mapping[str, Any]) -> Path:
+        """The folder of a run: readable first, then a hash of its identity.
+
+        Args:
+            identity: JSON values: all that the result depends on, `ranker` and `seed` among them.
+        """
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        name = "".join(letter if letter.isalnum() else "_" for letter in str(identity["ranker"]))
+        return self._folder / f"{name}-seed_{identity['seed']}-{digest}"
+
+    def read(self, identity: Mapping[str, Any]) -> RunResult | None:
+        """The result of a run; None where there is none, or one of another identity."""
+        folder = self.run_dir(identity)
+        path = folder / _RESULT
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if content.pop("identity", None) != json.loads(json.dumps(identity)):
+            return None
+        with np.load(folder / _ANSWERS) as answers:
+            return RunResult(answers["scores"], answers["probabilities"], **content)
+
+    def write(self, identity: Mapping[str, Any], result: RunResult) -> None:
+        """Writes a result; the JSON, which says that it is whole, comes last."""
+        folder = self.run_dir(identity)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder / _ANSWERS, scores=result.scores, probabilities=result.probabilities)
+        rest = {
+            "seconds": dict(result.seconds),
+            "num_parameters": result.num_parameters,
+            "candidates_hash": result.candidates_hash,
+        }
+        write_json(folder / _RESULT, {"identity": dict(identity), **rest})

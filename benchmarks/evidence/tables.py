@@ -1,0 +1,183 @@
+"""The tables of a comparison, as rows of words; the terminal, Markdown and HTML show the same ones."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.evidence.evaluation_set import POOLED
+from benchmarks.evidence.measures import LEADING, LOWER_IS_BETTER
+
+_SMALLEST_SPREAD = 5e-5  # what four decimals show
+_OF_PROBABILITIES = "LogLoss is after Platt's scaling on validation where a ranker's scores are no probabilities."
+_TIED = 0.005  # of the leading metric, from where on it is said what ties cost
+
+
+@dataclasses.dataclass(frozen=True)
+class EvidenceTable:
+    """A table of words.
+
+    Attributes:
+        title: above it.
+        columns: headings; the first is the rankers'.
+        rows: each as long as `columns`.
+        bold: (row, column) of the best values.
+        note: below it.
+        is_short: whether it is shown on a terminal too.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bold: frozenset[tuple[int, int]]
+    note: str
+    is_short: bool = True
+
+
+def build_tables(group: Mapping[str, Any]) -> list[EvidenceTable]:
+    """The tables of one group's summary: all metrics, the leading one by gap, and differences to the best peer."""
+    comparison = group["comparison"]
+    return [
+        _build_pooled(group),
+        _build_by_gap(group),
+        *([_build_own_differences(comparison)] if "ours" in comparison["kinds"].values() else []),
+        *(_build_differences(comparison, column) for column in comparison["columns"]),
+    ]
+
+
+def leading_metric(comparison: Mapping[str, Any]) -> str:
+    """The metric that short tables and plots show."""
+    return next(name for name in LEADING if name in comparison["metrics"])
+
+
+def format_difference(cell: Mapping[str, Any]) -> str:
+    """A difference and its interval, positive where the ranker is better; "-" where there is no other peer."""
+    if cell["best_peer"] is None:
+        return "-"
+    return f"{cell['difference']:+.4f} [{cell['low']:+.4f}, {cell['high']:+.4f}]"
+
+
+def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
+    comparison, facts = group["comparison"], group["rows"]
+    cells = {name: columns[POOLED] for name, columns in comparison["rankers"].items()}
+    names = comparison["metrics"]
+    rows = [
+        [
+            label,
+            *(_format_mean(row[name]) for name in names),
+            str(facts[label]["tuning"]["trials"]),
+            str(len(facts[label]["seeds"])),
+            f"{facts[label]['seconds']:,.0f}",
+            f"{facts[label]['num_parameters']:,}",
+        ]
+        for label, row in cells.items()
+    ]
+    note = (
+        f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
+        f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; trials: of the search for settings on validation; "
+        "s: seconds of a run. "
+        + (
+            _OF_PROBABILITIES
+            if "LogLoss" in names
+            else f"Ranks of tied candidates are averaged.{_describe_ties(group)}"
+        )
+    )
+    return EvidenceTable(
+        f"{group['name']}: test split",
+        ["ranker", *names, "trials", "seeds", "s", "parameters"],
+        rows,
+        _find_bold([{name: row[name]["mean"] for name in names} for row in cells.values()], names, names),
+        note,
+    )
+
+
+def _describe_ties(group: Mapping[str, Any]) -> str:
+    """What the leading metric of rankers with many ties would be with ties in a random order."""
+    comparison = group["comparison"]
+    metric = leading_metric(comparison)
+    tied = {
+        label: facts["over_ties"][metric]
+        for label, facts in group["rows"].items()
+        if metric in facts["over_ties"]
+        and abs(facts["over_ties"][metric] - comparison["rankers"][label][POOLED][metric]["mean"]) > _TIED
+        and len(facts["seeds"]) == 1
+    }
+    words = ", ".join(f"{label} {value:.4f}" for label, value in tied.items())
+    return f" {metric} with ties in a random order: {words}." if words else ""
+
+
+def _build_by_gap(group: Mapping[str, Any]) -> EvidenceTable:
+    comparison = group["comparison"]
+    name, columns = leading_metric(comparison), comparison["columns"]
+    rankers = comparison["rankers"]
+    return EvidenceTable(
+        f"{group['name']}: {name} by the gap since the user's last event",
+        ["ranker", *(f"{column} ({group['column_slates'][column]:,})" for column in columns)],
+        [[label, *(_format_mean(row[column][name]) for column in columns)] for label, row in rankers.items()],
+        _find_bold(
+            [{column: row[column][name]["mean"] for column in columns} for row in rankers.values()],
+            columns,
+            [name] * len(columns),
+        ),
+        "In brackets: targets. A short gap may be a site's display order; a session starts where it is long.",
+    )
+
+
+def _build_own_differences(comparison: Mapping[str, Any]) -> EvidenceTable:
+    own = [name for name, kind in comparison["kinds"].items() if kind == "ours"]
+    names = comparison["metrics"]
+    rows = []
+    for label in own:
+        for column in comparison["columns"]:
+            row = comparison["rankers"][label][column]
+            rows.append([label, column, *(_with_peer(row[name]) for name in names)])
+    return EvidenceTable(
+        "This project's rankers and the best peer",
+        ["ranker", "gap", *names],
+        rows,
+        frozenset(),
+        _describe_interval(comparison),
+    )
+
+
+def _build_differences(comparison: Mapping[str, Any], column: str) -> EvidenceTable:
+    names = comparison["metrics"]
+    rows = [[label, *(_with_peer(row[column][name]) for name in names)] for label, row in comparison["rankers"].items()]
+    return EvidenceTable(
+        f"Difference to the best other peer, {column}",
+        ["ranker", *names],
+        rows,
+        frozenset(),
+        _describe_interval(comparison),
+        is_short=False,
+    )
+
+
+def _describe_interval(comparison: Mapping[str, Any]) -> str:
+    return (
+        "Positive: the ranker is better. The peer is the best one in that metric and column, this project's rankers left out. In "
+        f"brackets: 95 % interval over {comparison['num_draws']:,} paired draws of users with all their targets, of means over seeds."
+    )
+
+
+def _with_peer(cell: Mapping[str, Any]) -> str:
+    return format_difference(cell) + ("" if cell["best_peer"] is None else f" {cell['best_peer']}")
+
+
+def _format_mean(cell: Mapping[str, Any]) -> str:
+    mean, spread = cell["mean"], cell["spread"]
+    if mean != mean:
+        return "-"
+    return f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None and spread >= _SMALLEST_SPREAD else "")
+
+
+def _find_bold(
+    rows: Sequence[Mapping[str, float]], columns: Sequence[str], metrics: Sequence[str]
+) -> frozenset[tuple[int, int]]:
+    """Places of the best value of each column, ties among them; the rankers' own column comes before these."""
+    bold = set()
+    for place, (column, metric) in enumerate(zip(columns, metrics, strict=True), start=1):
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        values = [sign * row[column] for row in rows]
+        known = [value for value in values if value == value]
+        bold |= {(index, place) for index, value in enumerate(values) if known and value == max(known)}
+    return frozenset(bold)

@@ -1,0 +1,1 @@
+"""Search for a ranker's settings on validation, with KerasTuner."""

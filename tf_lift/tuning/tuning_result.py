@@ -1,0 +1,151 @@
+"""What a search found: its trials, the best settings, and how they are written and shown."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+from rich.table import Table
+
+from tf_lift.tuning.objective import Objective
+from tf_lift.workspace import write_json
+
+DEFAULT = "default"  # the trial of the settings that are there without a search
+_MOST_ROWS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRow:
+    """One trial.
+
+    Attributes:
+        name: DEFAULT, or its number from 1, in order of their ends.
+        settings: those that are not the defaults.
+        value: the objective; None for a trial that failed.
+        seconds: wall time, without what earlier trials had made already.
+        fault: the message of a trial that failed.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    value: float | None
+    seconds: float
+    fault: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningResult:
+    """A search.
+
+    Attributes:
+        ranker: its name in the registry.
+        config_name: of the configuration.
+        protocol: one sentence to print beside every number.
+        tuner: how it was searched.
+        seed: of every training.
+        objective: what settings were compared by.
+        trials: in order; the first is DEFAULT's.
+    """
+
+    ranker: str
+    config_name: str
+    protocol: str
+    tuner: str
+    seed: int
+    objective: Objective
+    trials: Sequence[TrialRow]
+
+    @property
+    def num_trials(self) -> int:
+        """Trials beside the default's."""
+        return len(self.trials) - 1
+
+    @property
+    def seconds(self) -> float:
+        """Of all trials."""
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def best(self) -> TrialRow:
+        """The best trial; the first among equals, so that the defaults stay unless something beats them.
+
+        Raises:
+            ValueError: no trial succeeded.
+        """
+        best = None
+        for trial in self.trials:
+            if trial.value is not None and (best is None or self._is_better(trial, best)):
+                best = trial
+        if best is None:
+            raise ValueError(
+                f"At least one trial must succeed. Received: {len(self.trials)} that failed, the first with: {self.trials[0].fault}"
+            )
+        return best
+
+    def write(self, folder: Path) -> None:
+        """Writes tuning.json and tuning.png."""
+        best = self.best
+        content = {
+            **{
+                name: getattr(self, name)
+                for name in ("ranker", "config_name", "protocol", "tuner", "seed", "num_trials")
+            },
+            "objective": dataclasses.asdict(self.objective),
+            "best": dataclasses.asdict(best),
+            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+        }
+        write_json(folder / "tuning.json", json.loads(json.dumps(content)))
+        self._plot(folder / "tuning.png")
+
+    def print_table(self, console: Console) -> None:
+        """Prints the best trials and the default's."""
+        table = Table(
+            title=f"{self.ranker} on {self.config_name}: {self.num_trials} trials of {self.tuner} search",
+            caption=f"{self.protocol} {self.objective.name} is on validation; seed {self.seed}. Shown: settings that are not the defaults.",
+        )
+        table.add_column("trial")
+        for name in (self.objective.name, "seconds"):
+            table.add_column(name, justify="right")
+        table.add_column("settings", overflow="fold")
+        measured = [trial for trial in self.trials if trial.value is not None]
+        sign = 1.0 if self.objective.direction == "min" else -1.0
+        for trial in sorted(measured, key=lambda trial: sign * (trial.value or 0.0))[:_MOST_ROWS]:
+            table.add_row(trial.name, f"{trial.value:.4f}", f"{trial.seconds:.0f}", _describe(trial.settings))
+        console.print(table)
+        for trial in self.trials:
+            if trial.value is None:
+                console.print(f"Trial {trial.name} failed ({_describe(trial.settings)}): {trial.fault}")
+
+    def _is_better(self, trial: TrialRow, other: TrialRow) -> bool:
+        return (
+            trial.value is not None and other.value is not None and self.objective.is_better(trial.value, other.value)
+        )
+
+    def _plot(self, path: Path) -> None:
+        """Draws each trial's value, and the best so far."""
+        measured = [(place, trial.value) for place, trial in enumerate(self.trials) if trial.value is not None]
+        places, values = [place for place, _ in measured], [value for _, value in measured]
+        best = values[:1]
+        for value in values[1:]:
+            best.append(value if self.objective.is_better(value, best[-1]) else best[-1])
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(places, values, "o", markersize=5, label="a trial")
+        axes.step(places, best, where="post", label="the best so far")
+        if self.trials[0].value is not None:
+            axes.axhline(self.trials[0].value, color="grey", linestyle=":", label="the defaults (trial 0)")
+        axes.set(
+            xlabel="trial", ylabel=f"{self.objective.name} on validation", title=f"{self.ranker} on {self.config_name}"
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(True, alpha=0.3)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        figure.savefig(path, dpi=130)
+
+
+def _describe(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in settings.items()) or "the defaults"
