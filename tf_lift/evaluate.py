@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_lift import metrics
-from tf_lift.baselines.no_learning import Candidates, fit_platt, score_baselines
+from tf_lift.baselines.no_learning import Candidates, apply_platt, fit_platt, loss_after_platt, score_baselines
 from tf_lift.config import Config
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
@@ -23,6 +23,7 @@ from tf_lift.fit import read_predictor
 from tf_lift.models.predictor import Predictor
 from tf_lift.report import Report, write_report
 from tf_lift.report_content import calibration_curves, describe_settings, roc_curves, training_curves
+from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.worked_predictions import build_worked_predictions
 from tf_lift.workspace import Workspace, write_json
 
@@ -131,11 +132,10 @@ def evaluate_rankers(
     own = test.probabilities.astype(np.float64)
     probabilities, scores_by_name = {MODEL: own}, {MODEL: own}
     for name, settings in on_test.items():
-        fitted = [_calibrate(scores, validation.candidates.labels) for scores in on_validation[name]]
-        best = int(np.argmin([loss for loss, _, _ in fitted]))
-        _, slope, intercept = fitted[best]
+        labels = validation.candidates.labels
+        best = int(np.argmin([loss_after_platt(scores, labels) for scores in on_validation[name]]))
         scores_by_name[name] = settings[best]
-        probabilities[name] = 1.0 / (1.0 + np.exp(-(slope * settings[best] + intercept)))
+        probabilities[name] = apply_platt(settings[best], fit_platt(on_validation[name][best], labels))
     slices = slice_masks(dataset, test.rows)
     rankers = {
         name: {
@@ -174,12 +174,6 @@ def describe_protocol(config: Config) -> str:
     return f"Split by global time, {split.mode} pool; {labels}; choices made on validation alone."
 
 
-def _calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
-    """LogLoss on validation after Platt's scaling, and its slope and intercept."""
-    slope, intercept = fit_platt(scores, labels)
-    return metrics.log_loss(labels, 1.0 / (1.0 + np.exp(-(slope * scores + intercept)))), slope, intercept
-
-
 def _measure(
     test: SplitPredictions, chosen: np.ndarray, probabilities: np.ndarray, scores: np.ndarray
 ) -> dict[str, float]:
@@ -189,23 +183,11 @@ def _measure(
     # Order is the score's own: Platt's scaling may have turned a rule that is wrong on this data upside down.
     measured["AUC"] = metrics.auc(labels, scores[inside])
     measured["per-user AUC"] = metrics.per_user_auc(test.users[inside], labels, scores[inside])[0]
-    grid = _as_slates(test, chosen)
-    if grid is not None:
-        slates, mask = grid
-        wide = np.where(mask, test.candidates.labels[slates], 0)
-        measured |= metrics.ranking_metrics(metrics.slate_ranks(wide, np.where(mask, scores[slates], 0), mask))
+    if is_ranking(test.candidates.slates):
+        slates = np.unique(test.candidates.slates[inside], return_inverse=True)[1]
+        wide, mask = slate_grid(slates, labels.astype(np.float64))
+        measured |= metrics.ranking_metrics(metrics.slate_ranks(wide, slate_grid(slates, scores[inside])[0], mask))
     return measured
-
-
-def _as_slates(test: SplitPredictions, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Indices [S, C] of the chosen slates' candidates and their mask, or None where slates are single interactions."""
-    counts = np.bincount(test.candidates.slates, minlength=len(test.rows))
-    if counts.max() < 10:  # HR@10 of fewer candidates says nothing
-        return None
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[chosen]
-    places = np.arange(counts.max())
-    mask = places < counts[chosen][:, None]
-    return np.where(mask, starts[:, None] + places, 0), mask
 
 
 def _flatten(parts: list[dict[str, np.ndarray]]) -> Candidates:

@@ -98,7 +98,7 @@ def plan_rows(group: Group, rankers: Sequence[str]) -> list[Row]:
         if entry.kind != OURS or len(group.sources) == 1:
             rows.append(Row(name, entry, group.sources[0]))
             continue
-        rows += [Row(f"{name}: {source.load().name}", entry, source) for source in group.sources]
+        rows += [Row(f"{name}: {source.path.stem}", entry, source) for source in group.sources]
     return rows
 
 

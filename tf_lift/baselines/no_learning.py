@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tf_lift import metrics
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.schema import FIRST_VALUE_ID, UNKNOWN_ID
 
@@ -108,6 +109,17 @@ def fit_platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         if np.abs(step).max() < 1e-9:
             break
     return float(weights[0] / spread), float(weights[1] - weights[0] * centre / spread)
+
+
+def apply_platt(scores: np.ndarray, scaling: tuple[float, float]) -> np.ndarray:
+    """Probabilities of scores, by the slope and intercept that `fit_platt` returned."""
+    slope, intercept = scaling
+    return 1.0 / (1.0 + np.exp(-(slope * scores + intercept)))
+
+
+def loss_after_platt(scores: np.ndarray, labels: np.ndarray) -> float:
+    """LogLoss of scores after Platt's scaling on the same labels, to choose among settings by."""
+    return metrics.log_loss(labels, apply_platt(scores, fit_platt(scores, labels)))
 
 
 def _rate_odds(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> Ranker
     config = override_config(job.workspace.config, overrides)
     config = dataclasses.replace(config, seed=job.seed, run=str(job.folder.absolute()))
     workspace = Workspace(config)
+    _take_over(Workspace(dataclasses.replace(config, run=job.workspace.config.run)), workspace)
     seconds: dict[str, float] = {}
     for stage in _STAGES:
         with measured(seconds, stage):
@@ -54,9 +56,16 @@ def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> Ranker
         scores.get("test", np.zeros(0)),
         is_probability=config.training.loss == "pointwise",
         seconds=seconds,
-        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
+        num_parameters=model.count_params(),
         validation_loss=min(history["loss"]),
     )
+
+
+def _take_over(own: Workspace, workspace: Workspace) -> None:
+    """Copies the encoder and the datastore of the configuration's own run, if they are what this one would train: same seed and all."""
+    for stage in _STAGES[:2]:
+        if own.is_fresh(stage) and not workspace.is_fresh(stage):
+            shutil.copytree(own.stage_dir(stage), workspace.stage_dir(stage), dirs_exist_ok=True)
 
 
 def override_config(config: Config, overrides: Mapping[str, Any]) -> Config:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tf_lift import metrics
 from tf_lift.baselines.item_cosine import score_by_cosine
-from tf_lift.baselines.no_learning import Candidates, fit_platt, score_baselines
+from tf_lift.baselines.no_learning import Candidates, loss_after_platt, score_baselines
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.transition_counts import score_by_transitions
@@ -42,7 +41,7 @@ def score_rule(job: RankerJob) -> RankerScores:
     with measured(seconds, "score"):
         train, validation, test = (job.candidates(split) for split in ("train", "validation", "test"))
         on_validation = _score(job, [train], validation, boundaries.validation_from)
-        losses = [_loss_after_platt(scores, validation.labels) for scores in on_validation]
+        losses = [loss_after_platt(scores, validation.labels) for scores in on_validation]
         best = int(np.argmin(losses))
         on_test = _score(job, [train, validation], test, boundaries.test_from)[best]
     return RankerScores(on_validation[best], on_test, False, seconds, 0, losses[best])
@@ -59,8 +58,3 @@ def _score(job: RankerJob, known: list[Candidates], target: Candidates, until: i
             "query fields lack the user's or the item's key. Leave the rule out, or set `query = true` on both keys."
         )
     return scores[job.ranker]
-
-
-def _loss_after_platt(scores: np.ndarray, labels: np.ndarray) -> float:
-    slope, intercept = fit_platt(scores, labels)
-    return metrics.log_loss(labels, 1.0 / (1.0 + np.exp(-(slope * scores + intercept))))

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_lift import metrics
-from tf_lift.baselines.no_learning import fit_platt
+from tf_lift.baselines.no_learning import apply_platt, fit_platt
 from tf_lift.baselines.peer import Peer
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores, read_scores, write_scores
@@ -26,6 +26,7 @@ from tf_lift.config import load_config
 from tf_lift.config.flags import add_config_flags
 from tf_lift.datastore import build_datastore
 from tf_lift.evaluate import describe_protocol
+from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.strategy import prepare_devices
 from tf_lift.training_loop import Schedule, train_epochs
 from tf_lift.workspace import Workspace, write_json
@@ -119,7 +120,7 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
         scores.get("test", np.zeros(0)),
         is_probability=settings.loss == "pointwise",
         seconds=seconds,
-        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        num_parameters=model.count_params(),
         validation_loss=min(history["loss"]),
     )
 
@@ -161,16 +162,13 @@ def measure_test(job: RankerJob, scores: RankerScores) -> dict[str, float]:
     test, validation = job.candidates("test"), job.candidates("validation")
     probabilities = scores.test
     if not scores.is_probability:
-        slope, intercept = fit_platt(scores.validation, validation.labels)
-        probabilities = 1.0 / (1.0 + np.exp(-(slope * scores.test + intercept)))
+        probabilities = apply_platt(scores.test, fit_platt(scores.validation, validation.labels))
     measured = {"AUC": metrics.auc(test.labels, scores.test), "LogLoss": metrics.log_loss(test.labels, probabilities)}
-    counts = np.bincount(test.slates)
-    if counts.min() < 2:
+    if not is_ranking(test.slates):
         return measured
-    mask = np.arange(counts.max()) < counts[:, None]
-    labels, wide = np.zeros(mask.shape), np.zeros(mask.shape)
-    labels[mask], wide[mask] = test.labels, scores.test
-    return measured | metrics.ranking_metrics(metrics.slate_ranks(labels, wide, mask))
+    labels, mask = slate_grid(test.slates, test.labels)
+    ranks = metrics.slate_ranks(labels, slate_grid(test.slates, scores.test)[0], mask)
+    return measured | metrics.ranking_metrics(ranks)
 
 
 def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
