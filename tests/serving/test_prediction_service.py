@@ -374,7 +374,7 @@ def wrong_time() -> input_pb2.Input:
 @pytest.mark.parametrize(
     ("examples", "expected"),
     [
-        (input_pb2.Input(), "must bring 1 to 65536 examples. Received: 0."),
+        (input_pb2.Input(), f"must bring 1 to {ServerOptions.max_batch_size} examples. Received: 0."),
         (wrong_time(), "Signature `regress` failed on the values it received:"),
         (examples_input(["apple"]), "Signature `regress` failed on the values it received:"),
     ],

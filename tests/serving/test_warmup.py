@@ -6,9 +6,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.loaded_model import LoadedModel
+from serving.request_limits import RequestLimits
 from serving.warmup import load_warm_model, replay_warmup
 
-MAX_VALUES = 1000
+LIMITS = RequestLimits(max_input_values=1000, max_batch_size=100)
 
 
 def predict_log(steps: np.ndarray) -> prediction_log_pb2.PredictionLog:
@@ -37,11 +38,11 @@ def path(tmp_path, scorer_saver):
 def test_every_kind_of_log_is_replayed(path, scorer_saver):
     logs = [predict_log(np.array([3])), example_log("classify", b"i1"), example_log("regress", b"i1")]
     scorer_saver[1](path, logs)
-    assert replay_warmup(LoadedModel("scorer", 1, path, MAX_VALUES)) == 3
+    assert replay_warmup(LoadedModel("scorer", 1, path, LIMITS)) == 3
 
 
 def test_model_without_a_warmup_file_needs_none(path):
-    assert replay_warmup(LoadedModel("scorer", 1, path, MAX_VALUES)) == 0
+    assert replay_warmup(LoadedModel("scorer", 1, path, LIMITS)) == 0
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_model_without_a_warmup_file_needs_none(path):
 def test_version_whose_warmup_fails_is_not_served(path, scorer_saver, log, message):
     scorer_saver[1](path, [predict_log(np.array([3])), log])
     with pytest.raises(ValueError, match=message):
-        load_warm_model("scorer", 1, path, MAX_VALUES)
+        load_warm_model("scorer", 1, path, LIMITS)
 
 
 def test_damaged_warmup_file(path, scorer_saver):
@@ -64,4 +65,4 @@ def test_damaged_warmup_file(path, scorer_saver):
     file = path / "assets.extra" / "tf_serving_warmup_requests"
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(ValueError, match="must hold PredictionLogs.*record 0 fails"):
-        load_warm_model("scorer", 1, path, MAX_VALUES)
+        load_warm_model("scorer", 1, path, LIMITS)

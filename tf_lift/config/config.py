@@ -36,10 +36,10 @@ class Config:
     """Sampled negatives."""
     retrieval: sections.Retrieval = sections.Retrieval()
     """Neighbour search."""
-    situation: Situation = Situation()
-    """What people in the same situation did next."""
     pipeline: sections.Pipeline = sections.Pipeline()
     """How preprocessing cuts its work."""
+    situation: Situation = Situation()
+    """What people in the same situation did next."""
     encoder: model_sections.Encoder = model_sections.Encoder()
     """The encoder."""
     pretraining: model_sections.Pretraining = model_sections.Pretraining()
