@@ -56,7 +56,7 @@ def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> Ranker
         scores.get("test", np.zeros(0)),
         is_probability=config.training.loss == "pointwise",
         seconds=seconds,
-        num_parameters=model.count_params(),
+        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
         validation_loss=min(history["loss"]),
     )
 

@@ -120,7 +120,7 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
         scores.get("test", np.zeros(0)),
         is_probability=settings.loss == "pointwise",
         seconds=seconds,
-        num_parameters=model.count_params(),
+        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
         validation_loss=min(history["loss"]),
     )
 
