@@ -98,7 +98,10 @@ def plan_rows(group: Group, rankers: Sequence[str]) -> list[Row]:
         if entry.kind != OURS or len(group.sources) == 1:
             rows.append(Row(name, entry, group.sources[0]))
             continue
-        rows += [Row(f"{name}: {source.path.stem}", entry, source) for source in group.sources]
+        names = [source.load().name for source in group.sources]
+        if len(set(names)) < len(names):  # runs of one configuration: their files differ
+            names = [source.path.stem for source in group.sources]
+        rows += [Row(f"{name}: {own}", entry, source) for own, source in zip(names, group.sources, strict=True)]
     return rows
 
 
