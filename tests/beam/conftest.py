@@ -186,8 +186,10 @@ def build_config(
             )
         ),
         Retrieval(**merge("retrieval", num_neighbours=6, context_length=4)),
-        Situation(**sections.get("situation", {})),
-        Pipeline(**merge("pipeline", num_shards=3, example_shards=2, rows_per_batch=200, targets_per_batch=64)),
+        situation=Situation(**sections.get("situation", {})),
+        pipeline=Pipeline(
+            **merge("pipeline", num_shards=3, example_shards=2, rows_per_batch=200, targets_per_batch=64)
+        ),
         data_seed=sections.get("data_seed", 7),
         workspace=str(workspace),
     )

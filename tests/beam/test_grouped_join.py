@@ -408,7 +408,9 @@ def build_wide_config(folder, **pipeline) -> Config:
         Behaviour("threshold", "rating", 4.0),
         Negatives(),
         Retrieval(num_neighbours=3, context_length=4),
-        Pipeline(num_shards=1, example_shards=1, pool_slice_rows=100, key_parts=2, hot_key_rows=60, **pipeline),
+        pipeline=Pipeline(
+            num_shards=1, example_shards=1, pool_slice_rows=100, key_parts=2, hot_key_rows=60, **pipeline
+        ),
         workspace=str(folder / "workspace"),
     )
 
