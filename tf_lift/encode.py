@@ -53,10 +53,9 @@ def encode_positions(model: Pretrainer, datastore: Datastore, num_positions: int
     @tf.function(reduce_retracing=True)
     def encode(positions: tf.Tensor) -> tf.Tensor:
         window = datastore.history(positions)
-        nothing = tf.zeros([tf.shape(positions)[0], 0, window.fields.shape[-1]], tf.int32)
         labels = label_ids(window.behaviours, window.mask)
-        states = model.encoder(window.fields, labels, window.mask, nothing, nothing[..., 0], training=False)
-        return tf.cast(model.encoder.last_states(states.rows, window.num_rows), tf.float16)
+        rows = model.encoder.encode_rows(window.fields, labels, window.mask, training=False)
+        return tf.cast(model.encoder.last_states(rows, window.num_rows), tf.float16)
 
     states = np.zeros((num_positions, model.config.encoder.state_dim), np.float16)
     for first in tqdm(range(0, num_positions, _BATCH_SIZE), desc="encode", unit="batch", mininterval=1.0):

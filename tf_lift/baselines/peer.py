@@ -12,9 +12,9 @@ from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.datastore import Datastore, Window
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
+from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
 
 _LOSSES = ("pointwise", "listwise")
-_FAR_BELOW = 1e9  # a padded candidate's logit is this much lower: none of the softmax's mass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +79,7 @@ class Peer(tfrs.Model, abc.ABC):
         self.embedding = InteractionEmbedding(info.num_train_ids, settings.embedding_dim, name="embedding")
         behaviour = config.behaviour
         self._is_positive = tf.constant([behaviour.is_positive(value) for value in range(behaviour.num_classes)])
-        losses = tf.keras.losses
-        self.task = tfrs.tasks.Ranking(
-            loss=losses.BinaryCrossentropy(from_logits=True, reduction=losses.Reduction.SUM),
-            metrics=[
-                tf.keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
-                tf.keras.metrics.AUC(name="auc", from_logits=True),
-            ],
-        )
+        self.task = build_label_task()
         self._slate_loss = tf.keras.metrics.Mean(name="slate_loss")  # of a listwise peer: what validation stops it by
 
     @abc.abstractmethod
@@ -120,8 +113,7 @@ class Peer(tfrs.Model, abc.ABC):
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean over a slate's candidates, summed over slates and divided by the batch size, as the predictor's; and L2."""
         logits = self(inputs, training=training)
-        weights = tf.cast(inputs["mask"], tf.float32)
-        per_slate = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
+        per_slate = mean_weights(tf.cast(inputs["mask"], tf.float32))
         batch_size = float(self.config.training.batch_size)
         loss = self.task(
             labels=inputs["label"][..., None],
@@ -130,7 +122,7 @@ class Peer(tfrs.Model, abc.ABC):
             training=training,
         )
         if self.settings.loss == "listwise":
-            of_slates = listwise_loss(logits, inputs["label"], inputs["mask"])
+            of_slates, _ = listwise_loss(logits, inputs["label"], inputs["mask"])
             self._slate_loss.update_state(of_slates)
             loss = tf.reduce_sum(of_slates) / batch_size
         return loss + self._penalty(inputs["fields"], per_slate / batch_size) if training else loss
@@ -167,20 +159,3 @@ def check_setting(name: str, value: float, low: float, high: float) -> None:
 def join_fields(embedded: tf.Tensor) -> tf.Tensor:
     """Fields side by side: float32 [.., M, w] to [.., M w]."""
     return tf.concat(tf.unstack(embedded, axis=-2), axis=-1)
-
-
-def listwise_loss(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Softmax cross-entropy of each slate over its real candidates, the positives sharing the mass.
-
-    Args:
-        logits: float32 [B, C].
-        labels: float32 [B, C], 0 or 1.
-        mask: bool [B, C], True where a candidate is real.
-
-    Returns:
-        float32 [B]; 0 for a slate without a positive or with one candidate.
-    """
-    shares = tf.where(mask, labels, 0.0)
-    shares /= tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1.0)
-    log_shares = tf.nn.log_softmax(tf.where(mask, logits, tf.reduce_min(logits) - _FAR_BELOW))
-    return -tf.reduce_sum(tf.where(shares > 0.0, shares * log_shares, 0.0), axis=1)

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from tf_lift.baselines.peer import Peer
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores, read_scores, write_scores
 from tf_lift.baselines.registry import RANKERS, find_ranker
-from tf_lift.config import load_config
+from tf_lift.config import load_config, parse_assignment
 from tf_lift.config.flags import add_config_flags
 from tf_lift.datastore import build_datastore
 from tf_lift.evaluate import describe_protocol
@@ -179,13 +178,10 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
+        key, value = parse_assignment(text)
+        if not key:
             raise ValueError(f"A setting must read key=value. Received: {text!r}.")
-        try:
-            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key.strip()] = value
+        settings[key] = value
     return settings
 
 

@@ -178,15 +178,21 @@ def _merge(base: dict[str, Any], extension: Mapping[str, Any]) -> dict[str, Any]
     return base
 
 
-def _apply_override(table: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ValueError(f"An override must read section.key=value. Received: {override!r}.")
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Key and value of `key=value`, "" for the key where there is none; a value is TOML, or a string where it is not."""
+    key, separator, written = text.partition("=")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.strip().split(".")
+        value = written
+    return key.strip() if separator else "", value
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, value = parse_assignment(override)
+    if not key:
+        raise ValueError(f"An override must read section.key=value. Received: {override!r}.")
+    *parents, last = key.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):

@@ -24,6 +24,9 @@ class SituationGraphs(NamedTuple):
     overlap: OverlapGraph | None = None
 
 
+NO_SITUATION = SituationGraphs()
+
+
 def build_situation_graphs(
     dataset: Dataset, datastore: Datastore, make: Callable[[np.ndarray, str], tf.Tensor] = make_constant
 ) -> SituationGraphs:

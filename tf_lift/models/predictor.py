@@ -8,7 +8,7 @@ import tensorflow_recommenders as tfrs
 from tf_lift.config import Config
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.data.masking import label_ids
-from tf_lift.data.situation_graphs import SituationGraphs
+from tf_lift.data.situation_graphs import NO_SITUATION, SituationGraphs
 from tf_lift.datastore import Datastore, Window
 from tf_lift.layers.feature_interaction import FieldProducts
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
@@ -19,9 +19,7 @@ from tf_lift.layers.situation_attention import SituationAttention
 from tf_lift.models.encoder import Encoder
 from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
-
-_MASKED_LOGIT = -1e9  # far below any real logit, and finite so that padding gives no NaN
-
+from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
 
 OVERLAPS = "situation_overlaps"  # where an input holds what `Predictor.read_overlaps` returned for it
 
@@ -65,7 +63,7 @@ class Predictor(tfrs.Model):
         head: BehaviourHead,
         datastore: Datastore,
         prior: float,
-        situation: SituationGraphs = SituationGraphs(),  # noqa: B008
+        situation: SituationGraphs = NO_SITUATION,
         next_item: NextItem | None = None,
     ) -> None:
         super().__init__(name="predictor")
@@ -99,14 +97,7 @@ class Predictor(tfrs.Model):
         self._logit = tf.keras.layers.Dense(1, name="logit")
         behaviour = config.behaviour
         self._is_positive = tf.constant([float(behaviour.is_positive(value)) for value in range(behaviour.num_classes)])
-        losses = tf.keras.losses
-        self.task = tfrs.tasks.Ranking(
-            loss=losses.BinaryCrossentropy(from_logits=True, reduction=losses.Reduction.SUM),
-            metrics=[
-                tf.keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
-                tf.keras.metrics.AUC(name="auc", from_logits=True),
-            ],
-        )
+        self.task = build_label_task()
         self._is_listwise = config.training.loss == "listwise"
         if self._is_listwise:
             self._listwise_loss = tf.keras.metrics.Mean(name="listwise_loss")
@@ -248,8 +239,7 @@ class Predictor(tfrs.Model):
         Differences from the paper: with `training.loss = "listwise"`, a slate's loss is the softmax cross-entropy of its candidates.
         """
         prediction = self(inputs, training=training)
-        weights = tf.cast(inputs["mask"], tf.float32)
-        per_slate = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
+        per_slate = mean_weights(tf.cast(inputs["mask"], tf.float32))
         loss = self.task(
             labels=inputs["label"][..., None],
             predictions=prediction.logits[..., None],
@@ -266,14 +256,9 @@ class Predictor(tfrs.Model):
 
     def _read_slates(self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Softmax cross-entropy over the real candidates of slates that have two or more and a positive; all [B, C]."""
-        positive = tf.where(mask, tf.cast(labels, tf.float32), 0.0)
-        num_positive = tf.reduce_sum(positive, axis=1, keepdims=True)
-        truth = positive / tf.maximum(num_positive, 1.0)
-        losses = tf.nn.softmax_cross_entropy_with_logits(truth, tf.where(mask, logits, _MASKED_LOGIT))
-        counts = (num_positive[:, 0] > 0) & (tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) > 1)
-        weights = tf.cast(counts, tf.float32)
+        losses, weights = listwise_loss(logits, labels, mask)
         self._listwise_loss.update_state(losses, sample_weight=weights)
-        return tf.reduce_sum(losses * weights) / float(self.config.training.batch_size)
+        return tf.reduce_sum(losses) / float(self.config.training.batch_size)
 
 
 def _flatten(embedded: tf.Tensor) -> tf.Tensor:

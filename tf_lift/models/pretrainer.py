@@ -10,6 +10,7 @@ from tf_lift.data.masking import choose_masked, label_ids, masked_label, rows_st
 from tf_lift.datastore import Datastore, Window
 from tf_lift.models.encoder import Encoder
 from tf_lift.models.next_item import NextItem, NextItemLosses
+from tf_lift.models.slate_losses import mean_weights
 from tf_lift.schema import UNKNOWN_ID
 
 
@@ -188,8 +189,7 @@ class Pretrainer(tfrs.Model):
 
     def _shares(self, weights: tf.Tensor) -> tf.Tensor:
         """What each place counts in the loss, of the weights' shape."""
-        per_window = weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1.0)
-        return per_window / float(self.config.pretraining.batch_size)
+        return mean_weights(weights) / float(self.config.pretraining.batch_size)
 
 
 def _hide_ids(fields: tf.Tensor, unknown: tf.Tensor) -> tf.Tensor:

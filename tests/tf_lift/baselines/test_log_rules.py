@@ -12,7 +12,7 @@ import pytest
 
 from tf_lift.baselines.item_cosine import score_by_cosine
 from tf_lift.baselines.no_learning import Candidates
-from tf_lift.baselines.transition_counts import count_transitions, score_by_transitions
+from tf_lift.baselines.transition_counts import count_until, score_by_transitions
 
 NUM_ROWS, NUM_ITEMS, LENGTH = 500, 9, 8  # LENGTH is the planted configuration's context_length
 CUTS = (300, 400, 450)
@@ -67,10 +67,9 @@ def count_by_hand(planted: Any, until: int) -> tuple[Counter[tuple[int, int]], C
 
 def test_transitions_are_those_counted_by_hand(noisy: Any) -> None:
     until = CUTS[1]
-    is_counted = noisy.dataset.positive & (noisy.log.time < until)
-    num_items = noisy.info.vocabularies[1].num_ids
-    keys, counts = count_transitions(noisy.dataset, is_counted, num_items)
-    table = {(key // num_items, key % num_items): count for key, count in zip(keys, counts, strict=True)}
+    heads, tails = np.indices([noisy.info.vocabularies[1].num_ids] * 2)
+    counts = count_until(noisy.dataset, until).totals(0, heads, tails, np.zeros_like(heads))
+    table = {(head, tail): counts[head, tail] for head, tail in np.argwhere(counts).tolist()}
     assert table == dict(count_by_hand(noisy, until)[0])
 
 
