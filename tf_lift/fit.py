@@ -57,6 +57,7 @@ def run(workspace: Workspace) -> None:
         slates = read("train", config.seed * 1000 + epoch)
         return slates if train_overlaps is None else slates.map(train_overlaps.join)
 
+    model.adapt(read("train"))
     loss = "listwise_loss" if config.training.loss == "listwise" else "log_loss"
 
     def validate() -> dict[str, float]:

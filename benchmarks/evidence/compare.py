@@ -45,9 +45,10 @@ def compare(
         num_draws: bootstrap samples of users.
 
     Returns:
-        `metrics`, `columns`, `num_draws` and `rankers`: name -> column -> metric -> `mean`, `spread` (standard deviation over seeds,
+        `metrics`, `columns`, `num_draws`; `rankers`: name -> column -> metric -> `mean`, `spread` (standard deviation over seeds,
         None for one), `best_peer` (None where there is no other), `difference` (positive where the ranker is better), `low` and
-        `high` (of its 95 % interval).
+        `high` (of its 95 % interval); and `gains`, of the first ranker of kind `ours` over each other one of that kind: name -> column ->
+        metric -> the last three.
     """
     names = rankers[0].runs[0].names
     signs = np.array([-1.0 if name in LOWER_IS_BETTER else 1.0 for name in names])
@@ -60,7 +61,9 @@ def compare(
             draws[ranker.name].append(signs * _of_seeds(ranker, weights).mean(axis=0))
     samples = {name: np.concatenate(parts) for name, parts in draws.items()}  # [draws, columns, m]
     peers = [ranker.name for ranker in rankers if ranker.kind != "ours"]
+    own = [ranker.name for ranker in rankers if ranker.kind == "ours"]
     table: dict[str, Any] = {ranker.name: {column: {} for column in columns} for ranker in rankers}
+    gained: dict[str, Any] = {name: {column: {} for column in columns} for name in own[1:]}
     for c, column in enumerate(columns):
         for m, metric in enumerate(names):
             gains = {name: float(signs[m] * values[:, c, m].mean()) for name, values in points.items()}
@@ -69,7 +72,15 @@ def compare(
                 spread = float(np.std(values[:, c, m], ddof=1)) if len(values) > 1 else None
                 mean = {"mean": float(values[:, c, m].mean()), "spread": spread}
                 table[name][column][metric] = mean | _find_difference(name, peers, gains, drawn)
-    return {"metrics": list(names), "columns": list(columns), "num_draws": num_draws, "rankers": table}
+            for other in gained:
+                gained[other][column][metric] = _difference(own[0], other, gains, drawn)
+    return {
+        "metrics": list(names),
+        "columns": list(columns),
+        "num_draws": num_draws,
+        "rankers": table,
+        "gains": gained,
+    }
 
 
 def _of_seeds(ranker: MeasuredRanker, weights: np.ndarray) -> np.ndarray:
@@ -94,5 +105,9 @@ def _find_difference(
     if not able or not np.isfinite(gains[name]):
         return {"best_peer": None}
     best = max(able, key=lambda peer: gains[peer])
-    low, high = np.nanquantile(drawn[name] - drawn[best], _LEVELS)
-    return {"best_peer": best, "difference": gains[name] - gains[best], "low": float(low), "high": float(high)}
+    return {"best_peer": best, **_difference(name, best, gains, drawn)}
+
+
+def _difference(name: str, other: str, gains: Mapping[str, float], drawn: Mapping[str, np.ndarray]) -> dict[str, float]:
+    low, high = np.nanquantile(drawn[name] - drawn[other], _LEVELS)
+    return {"difference": gains[name] - gains[other], "low": float(low), "high": float(high)}

@@ -40,6 +40,7 @@ def build_tables(group: Mapping[str, Any]) -> list[EvidenceTable]:
         _build_pooled(group),
         _build_by_gap(group),
         *([_build_own_differences(comparison)] if "ours" in comparison["kinds"].values() else []),
+        *([_build_gains(comparison)] if comparison["gains"] else []),
         *(_build_differences(comparison, column) for column in comparison["columns"]),
     ]
 
@@ -51,7 +52,7 @@ def leading_metric(comparison: Mapping[str, Any]) -> str:
 
 def format_difference(cell: Mapping[str, Any]) -> str:
     """A difference and its interval, positive where the ranker is better; "-" where there is no other peer."""
-    if cell["best_peer"] is None:
+    if "difference" not in cell:
         return "-"
     return f"{cell['difference']:+.4f} [{cell['low']:+.4f}, {cell['high']:+.4f}]"
 
@@ -139,6 +140,19 @@ def _build_own_differences(comparison: Mapping[str, Any]) -> EvidenceTable:
     )
 
 
+def _build_gains(comparison: Mapping[str, Any]) -> EvidenceTable:
+    """What the first of this project's rows has over the others: what a switch is worth, where one alone differs."""
+    names = comparison["metrics"]
+    first = next(name for name, kind in comparison["kinds"].items() if kind == "ours")
+    rows = [
+        [label, column, *(format_difference(cells[name]) for name in names)]
+        for label, columns in comparison["gains"].items()
+        for column, cells in columns.items()
+    ]
+    note = f"Positive: {first} is better. {_describe_draws(comparison)}"
+    return EvidenceTable(f"What {first} gains over", ["ranker", "gap", *names], rows, frozenset(), note)
+
+
 def _build_differences(comparison: Mapping[str, Any], column: str) -> EvidenceTable:
     names = comparison["metrics"]
     rows = [[label, *(_with_peer(row[column][name]) for name in names)] for label, row in comparison["rankers"].items()]
@@ -154,9 +168,13 @@ def _build_differences(comparison: Mapping[str, Any], column: str) -> EvidenceTa
 
 def _describe_interval(comparison: Mapping[str, Any]) -> str:
     return (
-        "Positive: the ranker is better. The peer is the best one in that metric and column, this project's rankers left out. In "
-        f"brackets: 95 % interval over {comparison['num_draws']:,} paired draws of users with all their targets, of means over seeds."
+        "Positive: the ranker is better. The peer is the best one in that metric and column, this project's rankers left out. "
+        + _describe_draws(comparison)
     )
+
+
+def _describe_draws(comparison: Mapping[str, Any]) -> str:
+    return f"In brackets: 95 % interval over {comparison['num_draws']:,} paired draws of users with all their targets, of means over seeds."
 
 
 def _with_peer(cell: Mapping[str, Any]) -> str:

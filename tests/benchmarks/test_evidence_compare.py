@@ -36,7 +36,7 @@ def make_rankers(evaluation: EvaluationSet) -> dict[str, list[np.ndarray]]:
     rng = np.random.default_rng(1)
     size = len(evaluation.labels)
     draw = lambda lift: np.round(np.clip(rng.random(size) * 0.6 + lift * evaluation.labels, 0.01, 0.99), 1)  # noqa: E731
-    return {"ours": [draw(0.3), draw(0.3)], "peer": [draw(0.2), draw(0.2)], "rule": [draw(0.1)]}
+    return {"ours": [draw(0.3), draw(0.3)], "less": [draw(0.25)], "peer": [draw(0.2), draw(0.2)], "rule": [draw(0.1)]}
 
 
 def slow_metrics(evaluation: EvaluationSet, scores: np.ndarray, drawn_slates: np.ndarray) -> dict[str, float]:
@@ -65,7 +65,7 @@ RANKED, SINGLE = [12] * 20 + [15, 11], [1] * 60
 def test_bootstrap_is_the_slow_loop(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = make_evaluation(counts)
     answers = make_rankers(evaluation)
-    kinds = {"ours": "ours", "peer": "learned", "rule": "rule"}
+    kinds = {"ours": "ours", "less": "ours", "peer": "learned", "rule": "rule"}
     measured = [
         MeasuredRanker(name, kinds[name], [measure(evaluation, seed, seed) for seed in seeds])
         for name, seeds in answers.items()
@@ -104,6 +104,10 @@ def test_bootstrap_is_the_slow_loop(counts: list[int], monkeypatch: pytest.Monke
                 assert [cell["low"], cell["high"]] == pytest.approx(np.nanquantile(sample, [0.025, 0.975]))
                 expected = np.std(whole[name], ddof=1) if len(whole[name]) > 1 else None
                 assert cell["spread"] == (expected if expected is None else pytest.approx(expected))
+            assert list(table["gains"]) == ["less"]
+            gain, sample = table["gains"]["less"][column][metric], np.array(drawn["ours"]) - np.array(drawn["less"])
+            assert gain["difference"] == pytest.approx(sign * (np.mean(whole["ours"]) - np.mean(whole["less"])))
+            assert [gain["low"], gain["high"]] == pytest.approx(np.nanquantile(sample, [0.025, 0.975]))
 
 
 def test_a_user_without_both_labels_counts_for_nothing_in_the_own_auc() -> None:

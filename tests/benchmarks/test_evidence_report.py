@@ -52,6 +52,7 @@ def make_summary() -> dict[str, Any]:
             "columns": list(COLUMNS),
             "num_draws": 1000,
             "rankers": rankers,
+            "gains": {},
             "kinds": {"tf_lift": "ours", "din": "learned", "a < b": "rule"},
         },
         "rows": dict.fromkeys(rankers, facts),
@@ -95,6 +96,17 @@ def test_a_table_without_own_rankers_has_no_part_for_them() -> None:
     (group,) = make_summary()["groups"]
     group["comparison"]["kinds"]["tf_lift"] = "learned"
     assert not [table for table in build_tables(group) if table.title.startswith("This project")]
+
+
+def test_what_the_first_own_ranker_gains_over_the_others_has_a_table() -> None:
+    (group,) = make_summary()["groups"]
+    comparison = group["comparison"]
+    gain = {"difference": 0.01, "low": -0.002, "high": 0.022}
+    comparison["gains"] = {"tf_lift: less": {column: {"AUC": gain, "LogLoss": gain} for column in COLUMNS}}
+    (table,) = [table for table in build_tables(group) if table.title == "What tf_lift gains over"]
+    words = "+0.0100 [-0.0020, +0.0220]"
+    assert table.rows == [["tf_lift: less", column, words, words] for column in COLUMNS]
+    assert table.note.startswith("Positive: tf_lift is better.") and table.is_short
 
 
 def test_report_is_written_and_printed(tmp_path: Path) -> None:

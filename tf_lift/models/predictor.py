@@ -1,5 +1,6 @@
 """F_theta: from a candidate, its neighbours and their contexts to a probability (eqs. 14 to 18)."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -78,7 +79,7 @@ class Predictor(tfrs.Model):
         )
         self._products = FieldProducts(name="field_products")
         self._attention = KeyAttention(switches.score_bias, name="key_attention")
-        self._statistics = MatchStatistics(prior, name="match_statistics")
+        self._statistics = MatchStatistics(prior, switches.standardise, name="match_statistics")
         self.situation = situation
         self._situation_attention = SituationAttention(
             config.situation_rows, config.behaviour.num_classes + 1, name="situation_attention"
@@ -221,6 +222,18 @@ class Predictor(tfrs.Model):
         users = tf.reduce_max(fields[..., schema.user_index], axis=1)
         items = rows.fields[..., schema.item_index]
         return self.situation.overlap.features(items, rows.mask, users, inputs["time"], fields[..., schema.item_index])
+
+    def adapt(self, slates: Iterable[dict[str, tf.Tensor]]) -> None:
+        """Sets what is computed from the train examples and not learnt, before training: `predictor.standardise`'s means and deviations.
+
+        Args:
+            slates: inputs of `call`.
+
+        Raises:
+            ValueError: they have no real candidate.
+        """
+        if self._statistics.standardised and self.config.predictor.match_statistics:
+            self._statistics.adapt((slate["match_counts"], slate["match_positives"], slate["mask"]) for slate in slates)
 
     def _positive_logit(self, logits: tf.Tensor) -> tf.Tensor:
         """The log-odds that a behaviour's label is 1, [B, C], from the head's logits."""

@@ -22,6 +22,29 @@ def test_a_pool_of_one_class_gives_finite_features(prior: float) -> None:
     assert np.isfinite(MatchStatistics(prior)(counts, counts).numpy()).all()
 
 
+def test_standardised_features_have_mean_0_and_deviation_1_over_real_candidates() -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 500, (40, 6, 3)).astype(np.int32)
+    positives, mask = rng.binomial(counts, 0.3).astype(np.int32), rng.random((40, 6)) < 0.7
+    counts[..., 2] = positives[..., 2] = 7  # says nothing
+    counts[~mask], positives[~mask] = 100_000, 0  # what padding holds must not matter
+    plain, layer = MatchStatistics(0.3), MatchStatistics(0.3, standardised=True)
+    np.testing.assert_array_equal(layer(counts, positives), plain(counts, positives))
+    layer.adapt((counts[part], positives[part], mask[part]) for part in (slice(0, 15), slice(15, 40)))
+    features = layer(counts, positives).numpy()[mask]
+    assert features.mean(axis=0) == pytest.approx(0.0, abs=1e-4)
+    assert features.std(axis=0) == pytest.approx(np.array([1, 1, 0, 1, 1, 0]), abs=1e-2)
+    assert not layer.trainable_weights
+
+
+def test_no_candidates_to_standardise_by() -> None:
+    layer = MatchStatistics(0.3, standardised=True)
+    counts = np.zeros((1, 2, 1), np.int32)
+    layer(counts, counts)
+    with pytest.raises(ValueError, match="Received: none"):
+        layer.adapt([(counts, counts, np.zeros((1, 2), bool))])
+
+
 def test_same_answer_from_config() -> None:
     layer = MatchStatistics(0.3)
     inputs = np.array([[[3, 4]]], np.int32), np.array([[[1, 2]]], np.int32)
