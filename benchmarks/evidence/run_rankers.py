@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from beam import preprocess
 from benchmarks.evidence.compare import MeasuredRanker
 from benchmarks.evidence.evaluation_set import EvaluationSet, read_evaluation_set
 from benchmarks.evidence.measures import measure
-from benchmarks.evidence.run_list import Group, Row
+from benchmarks.evidence.run_list import OURS, Group, Row
 from benchmarks.evidence.run_store import RunResult, RunStore
 from tf_lift import metrics
 from tf_lift.baselines.no_learning import fit_platt
@@ -26,6 +27,7 @@ from tf_lift.tuning.search import run_search
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
 from tf_lift.workspace import Workspace
 
+_ENCODER_STAGES = ("pretrain", "encode")
 _NOT_READ = ("name", "workspace", "run", "export", "seed")  # sections that no result depends on
 
 
@@ -80,6 +82,8 @@ def run_rows(group: Group, rows: Sequence[Row], effort: Effort) -> list[RowOutco
             except (ValueError, ImportError) as error:  # ImportError: the package of an optional peer
                 outcomes.append(RowOutcome(row, None, {}, str(error)))
             bar.update()
+    for source in group.sources:
+        shutil.rmtree(_encoders_dir(Workspace(source.load())), ignore_errors=True)
     return outcomes
 
 
@@ -176,13 +180,16 @@ def _run_or_read(
     if result is None:
         own = read_evaluation_set(workspace)
         training_dir = store.run_dir(identity) / "training"
-        scores = train_and_score(workspace, entry.name, settings, seed, training_dir)
+        shared = _share_encoder(workspace, seed) if entry.kind == OURS else workspace
+        scores = train_and_score(shared, entry.name, settings, seed, training_dir)
         probabilities = scores.test
         if not scores.is_probability:
             slope, intercept = fit_platt(scores.validation, own.validation_labels)
             probabilities = 1.0 / (1.0 + np.exp(-(slope * scores.test + intercept)))
         result = RunResult(scores.test, probabilities, scores.seconds, scores.num_parameters, own.candidates_hash)
         store.write(identity, result)
+        if shared is not workspace:
+            _leave_encoder(training_dir, shared.run_dir)
         shutil.rmtree(training_dir)  # checkpoints and states, much larger than the answers
     if result.candidates_hash != evaluation.candidates_hash:
         raise ValueError(
@@ -190,3 +197,24 @@ def _run_or_read(
             f"{evaluation.candidates_hash[:12]}. Do not tune what changes the targets or their negatives."
         )
     return result
+
+
+def _share_encoder(workspace: Workspace, seed: int) -> Workspace:
+    """The folders whose encoder a run of ours takes over: the configuration's own, or what an earlier run of the comparison left."""
+    seeded = dataclasses.replace(workspace.config, seed=seed)
+    if Workspace(seeded).is_fresh("encode"):
+        return workspace
+    folder = _encoders_dir(workspace) / Workspace(seeded).fingerprint("pretrain")
+    return Workspace(dataclasses.replace(workspace.config, run=str(folder.absolute())))
+
+
+def _leave_encoder(training_dir: Path, shared_dir: Path) -> None:
+    """Moves a run's encoder and states to where the next run with the same finds them."""
+    for stage in _ENCODER_STAGES:
+        if (training_dir / stage).exists() and not (shared_dir / stage).exists():
+            shared_dir.mkdir(parents=True, exist_ok=True)
+            shutil.move(training_dir / stage, shared_dir / stage)
+
+
+def _encoders_dir(workspace: Workspace) -> Path:
+    return workspace.root / "evidence" / "encoders"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks.evidence.evaluation_set import POOLED, EvaluationSet, hash_candi
 from benchmarks.evidence.run_list import Group, Row, find_groups, plan_rows
 from benchmarks.evidence.run_rankers import Effort, run_rows
 from benchmarks.evidence.run_store import RunResult, RunStore
+from tf_lift import pretrain
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.registry import RankerEntry
@@ -108,6 +110,29 @@ def test_runs_once_a_seed_and_reads_the_second_time(tmp_path: Path, trainer: Tra
         weights = np.ones((1, 3))
         for one, two in zip(before.measured.runs, after.measured.runs, strict=True):
             assert np.array_equal(one.values(weights), two.values(weights))
+
+
+def test_own_configurations_share_their_encoder(new_tiny: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    log = new_tiny()
+    log.dataset()
+    common = (*log.overrides(), "pretraining.num_epochs=1", "training.num_epochs=1")
+    contexts = ("both", "none", "both")
+    sources = [
+        ConfigSource(log.toml, (*common, f"predictor.contexts={kind}", f"training.batch_size={16 + place}"))
+        for place, kind in enumerate(contexts)
+    ]
+    pretrained: list[int] = []
+    real = pretrain._train
+    monkeypatch.setattr(
+        pretrain, "_train", lambda model, *rest: (pretrained.append(model.config.seed), real(model, *rest))[1]
+    )
+    (group,) = find_groups(sources, run_rankers.make_data_set, wants_ranking=False)
+    outcomes = run_rows(group, plan_rows(group, [OWN]), QUICKLY)
+    assert [outcome.fault for outcome in outcomes] == [""] * 3
+    assert pretrained == [7, 8]
+    scores = [outcome.measured.runs[0].values(np.ones((1, group.evaluation.num_users))) for outcome in outcomes]
+    assert not np.array_equal(scores[0], scores[1])
+    assert not list(log.folder.rglob("encoders"))
 
 
 def test_a_result_of_another_configuration_or_data_set_is_not_used(tmp_path: Path, trainer: Trainer) -> None:
