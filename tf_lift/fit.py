@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tf_lift.baselines.no_learning import fit_platt
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
@@ -74,9 +75,27 @@ def run(workspace: Workspace) -> None:
             progress.folder,
             progress.resume_from,
         )
+        if config.training.loss == "listwise":
+            _calibrate(model, validation)
         with progress.finish({"epochs": len(history["loss"])}) as folder:
             tf.train.Checkpoint(model=model).write(str(folder / _WEIGHTS))
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+
+def _calibrate(model: Predictor, slates: tf.data.Dataset) -> None:
+    """Platt's scaling on validation: a listwise loss learns an order and no probabilities."""
+
+    @tf.function(reduce_retracing=True)
+    def predict(slate: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.boolean_mask(model(slate, training=False).logits, slate["mask"])
+
+    logits = np.concatenate([predict(slate).numpy() for slate in slates]).astype(np.float64)
+    labels = np.concatenate([slate["label"].numpy()[slate["mask"].numpy()] for slate in slates])
+    slope, intercept = fit_platt(logits, labels)
+    if slope > 0.0:
+        model.calibrate(slope, intercept)
+    else:
+        logger.warning("fit: validation ranks positives below negatives; probabilities are not calibrated.")
 
 
 def build_predictor(

@@ -54,7 +54,7 @@ def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> Ranker
     return RankerScores(
         scores.get("validation", np.zeros(0)),
         scores.get("test", np.zeros(0)),
-        is_probability=config.training.loss == "pointwise",
+        is_probability=True,
         seconds=seconds,
         num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
         validation_loss=min(history["loss"]),

@@ -130,7 +130,7 @@ class Training:
     """Adam's learning rate."""
     loss: Literal["pointwise", "listwise"] = "pointwise"
     """`pointwise`: binary cross-entropy of each candidate. `listwise`: softmax cross-entropy over a slate's candidates, which learns
-    their order and no probabilities."""
+    their order; Platt's scaling on validation makes probabilities of it."""
     l2: float = 1e-4
     """Weight of the squared norm of the MLP's kernels in the loss."""
     patience: int = 2

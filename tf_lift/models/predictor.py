@@ -102,6 +102,9 @@ class Predictor(tfrs.Model):
         self._is_listwise = config.training.loss == "listwise"
         if self._is_listwise:
             self._listwise_loss = tf.keras.metrics.Mean(name="listwise_loss")
+            self._platt = self.add_weight(
+                name="platt", shape=(2,), initializer=tf.keras.initializers.Constant([1.0, 0.0]), trainable=False
+            )
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> Prediction:
         """Ranks.
@@ -140,7 +143,8 @@ class Predictor(tfrs.Model):
         hidden = tf.concat(features, axis=-1)
         for dense in self._dense:
             hidden = self._dropout(dense(hidden), training=training)
-        return Prediction(self._logit(hidden)[..., 0] + residual, attention)
+        logits = self._logit(hidden)[..., 0] + residual
+        return Prediction(self._platt[0] * logits + self._platt[1] if self._is_listwise else logits, attention)
 
     def _read_neighbours(self, inputs: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Features of the neighbours and their contexts, [B, C, ..] each, and the attention that weighs them."""
@@ -234,6 +238,16 @@ class Predictor(tfrs.Model):
         """
         if self._statistics.standardised and self.config.predictor.match_statistics:
             self._statistics.adapt((slate["match_counts"], slate["match_positives"], slate["mask"]) for slate in slates)
+
+    def calibrate(self, slope: float, intercept: float) -> None:
+        """Makes log-odds of what a listwise loss learnt, after training: `slope` times a logit, plus `intercept`.
+
+        Raises:
+            ValueError: the slope would turn the order around.
+        """
+        if slope <= 0.0:
+            raise ValueError(f"The slope of a calibration must be above 0. Received: {slope}.")
+        self._platt.assign([slope, intercept])
 
     def _positive_logit(self, logits: tf.Tensor) -> tf.Tensor:
         """The log-odds that a behaviour's label is 1, [B, C], from the head's logits."""

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_lift.baselines.no_learning import fit_platt
 from tf_lift.data.dataset import read_examples
-from tf_lift.data.dataset_files import Dataset
+from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.datastore import build_datastore
-from tf_lift.fit import build_predictor
+from tf_lift.encode import read_datastore
+from tf_lift.evaluate import predict_split
+from tf_lift.fit import build_predictor, read_predictor
 from tf_lift.models.predictor import Predictor
 
 LENGTH = 6
@@ -64,3 +67,21 @@ def test_training_by_slates_lowers_their_loss_and_pointwise_does_not_know_it(tin
     assert evaluate(model, slates)["listwise_loss"] < before - 0.1
     plain, _ = build(tiny.dataset(*tiny.honest))
     assert "listwise_loss" not in evaluate(plain, slates)
+
+
+def test_probabilities_of_a_listwise_model_are_calibrated_on_validation(tiny: Any) -> None:
+    workspace = tiny.trained(*tiny.honest, "training.loss=listwise", "run=calibrated")
+    dataset = open_dataset(workspace)
+    spec = build_example_spec(workspace.config, len(dataset.info.statistic_sets))
+    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
+    found = predict_split(model, dataset, spec, "validation")
+    labels = found.candidates.labels
+    assert found.probabilities.mean() == pytest.approx(labels.mean(), rel=1e-3)  # which holds for no other intercept
+    odds = np.log(found.probabilities / (1 - found.probabilities)).astype(np.float64)
+    assert fit_platt(odds, labels) == pytest.approx((1.0, 0.0), abs=0.02)
+
+
+def test_a_calibration_keeps_the_order(tiny: Any) -> None:
+    model, _ = build(tiny.dataset(*tiny.honest), loss="listwise")
+    with pytest.raises(ValueError, match=r"above 0\. Received: -0\.5"):
+        model.calibrate(-0.5, 0.0)
