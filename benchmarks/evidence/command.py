@@ -4,9 +4,10 @@ import argparse
 import logging
 import os
 import platform
+import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from rich.table import Table
 
 from benchmarks.evidence.compare import NUM_DRAWS, compare
 from benchmarks.evidence.page import to_markdown, write_page
-from benchmarks.evidence.plots import plot_differences
-from benchmarks.evidence.run_list import Group, find_groups, parse_sources, plan_rows
+from benchmarks.evidence.plots import plot_group
+from benchmarks.evidence.run_list import Group, Row, find_groups, parse_sources, plan_rows
 from benchmarks.evidence.run_rankers import Effort, RowOutcome, make_data_set, run_rows
 from benchmarks.evidence.tables import EvidenceTable, build_tables
 from tf_lift.baselines.registry import RANKERS
@@ -36,19 +37,33 @@ def run(flags: argparse.Namespace, wants_ranking: bool) -> dict[str, Any]:
         wants_ranking: whether the slates of the configurations are to be ranked.
 
     Returns:
-        `settings`, `machine`, and `groups`: what each table is made of.
+        As `run_groups`.
 
     Raises:
         ValueError: a wrong flag or configuration.
     """
+    rankers = [name.strip() for name in flags.rankers.split(";") if name.strip()]
+    groups = find_groups(parse_sources(flags.configs, flags.set), make_data_set, wants_ranking)
+    return run_groups(flags, ((group, plan_rows(group, rankers)) for group in groups))
+
+
+def run_groups(flags: argparse.Namespace, planned: Iterable[tuple[Group, Sequence[Row]]]) -> dict[str, Any]:
+    """Runs the rows of each table.
+
+    Args:
+        flags: what `add_run_flags` adds, `trials` and `tuner`.
+        planned: groups and their rows.
+
+    Returns:
+        `settings`, `machine`, and `groups`: what each table is made of.
+
+    Raises:
+        ValueError: a wrong flag, or a group of which every ranker failed.
+    """
     began = time.monotonic()
     effort = Effort(parse_seeds(flags.seeds)[: 1 if flags.quick else None], flags.trials, flags.tuner, flags.quick)
-    rankers = [name.strip() for name in flags.rankers.split(";") if name.strip()]
     num_draws = _QUICK_DRAWS if flags.quick else NUM_DRAWS
-    groups = []
-    for group in find_groups(parse_sources(flags.configs, flags.set), make_data_set, wants_ranking):
-        outcomes = run_rows(group, plan_rows(group, rankers), effort)
-        groups.append(summarise(group, outcomes, num_draws))
+    groups = [summarise(group, run_rows(group, rows, effort), num_draws) for group, rows in planned]
     return {
         "settings": {**vars(flags), "seeds": list(effort.seeds), "num_draws": num_draws},
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()},
@@ -76,6 +91,7 @@ def summarise(group: Group, outcomes: Sequence[RowOutcome], num_draws: int) -> d
         "num_users": evaluation.num_users,
         "num_slates": len(evaluation.users),
         "num_candidates": len(evaluation.labels),
+        "slicing": {name: getattr(evaluation.slicing, name) for name in ("heading", "words", "note")},
         "column_slates": {column: int(chosen.sum()) for column, chosen in evaluation.columns.items()},
         "comparison": comparison | {"kinds": {ranker.name: ranker.kind for ranker in measured}},
         "rows": {outcome.row.label: dict(outcome.facts) for outcome in outcomes if outcome.measured is not None},
@@ -97,8 +113,8 @@ def report(summary: Mapping[str, Any], folder: Path, name: str, title: str, cons
     write_json(folder / f"{name}.json", summary)
     groups: dict[str, tuple[str, list[EvidenceTable], Path]] = {}
     for group in summary["groups"]:
-        plot = folder / f"{name}-{group['name']}.png"
-        plot_differences(group, plot)
+        plot = folder / f"{name}-{re.sub(r'[^0-9a-z_]+', '_', group['name'])}.png"
+        plot_group(group, plot)
         tables = build_tables(group)
         groups[group["name"]] = (group["protocol"], tables, plot)
         for table in tables:
@@ -143,11 +159,7 @@ def parse_flags(
     parser.add_argument(
         "--configs", help=f"comma-separated TOML files; default: {configs}, with --quick {quick_configs}"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value of each; repeatable"
-    )
     parser.add_argument("--rankers", default=";".join(RANKERS), help="separated by semicolons; default: %(default)s")
-    parser.add_argument("--seeds", default="7,8,9", help="comma-separated integers; default: %(default)s")
     parser.add_argument(
         "--trials",
         type=int,
@@ -155,15 +167,24 @@ def parse_flags(
         help="of the search for each learned ranker's settings; default: %(default)s, its defaults",
     )
     parser.add_argument("--tuner", default=TUNERS[0], choices=TUNERS, help="default: %(default)s")
+    add_run_flags(parser)
+    flags = parser.parse_args(arguments)
+    flags.configs = flags.configs or (quick_configs if flags.quick else configs)
+    return flags
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every comparison has."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value of each; repeatable"
+    )
+    parser.add_argument("--seeds", default="7,8,9", help="comma-separated integers; default: %(default)s")
     parser.add_argument("--output", default="workspace/benchmarks", help="folder; default: %(default)s")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="minutes: a small configuration, one seed, one epoch; says that it runs, not how good",
+        help="minutes: one seed, one epoch, a small configuration where none is named; says that it runs, not how good",
     )
-    flags = parser.parse_args(arguments)
-    flags.configs = flags.configs or (quick_configs if flags.quick else configs)
-    return flags
 
 
 def main(flags: argparse.Namespace, name: str, title: str, wants_ranking: bool) -> None:
@@ -175,14 +196,24 @@ def main(flags: argparse.Namespace, name: str, title: str, wants_ranking: bool) 
         title: of the page.
         wants_ranking: whether slates are ranked.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow times its own checkpoints there
+    start_logging()
     try:
         summary = run(flags, wants_ranking)
     except ValueError as error:
         sys.exit(f"{name}: {error}")
+    finish(summary, Path(flags.output), name, title)
+
+
+def start_logging() -> None:
+    """Shows what a comparison does, as lines."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow times its own checkpoints there
+
+
+def finish(summary: Mapping[str, Any], folder: Path, name: str, title: str) -> None:
+    """Reports, and exits with an error where a ranker has no numbers; the arguments are those of `report`."""
     console = Console(width=None if sys.stdout.isatty() else _COLUMNS_OF_A_FILE)
-    report(summary, Path(flags.output), name, title, console)
+    report(summary, folder, name, title, console)
     if any(group["faults"] for group in summary["groups"]):
         sys.exit(f"{name}: some rankers have no numbers; their messages are above.")
 

@@ -2,22 +2,67 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.data.dataset import read_examples
-from tf_lift.data.dataset_files import open_dataset
+from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.evaluate import describe_protocol, read_candidates
 from tf_lift.evaluation_slices import slice_masks
 from tf_lift.workspace import Workspace
 
 POOLED = "pooled"
-_COLUMNS = {"all": POOLED} | {
-    f"gap {words}": words for words in ("at most 60 s", "60 s to 6 h", "over 6 h")
-}  # slice -> heading
+_GAPS = ("at most 60 s", "60 s to 6 h", "over 6 h")
+_DAY = 86_400
+_NUM_AGES = 4  # quantiles of the time since the pool's end
+
+
+def slice_by_gap(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Heading -> bool [S], the target rows, int64 [S], by the gap since their user's last event."""
+    masks = slice_masks(dataset, rows)
+    return {words: masks[f"gap {words}"] for words in _GAPS}
+
+
+def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Heading -> bool [S], the target rows, int64 [S], by the time from the end of what pretraining read to the target: quarters."""
+    ages = (dataset.log.time[rows] - dataset.info.boundaries.train_from) / _DAY
+    edges = np.quantile(ages, np.arange(1, _NUM_AGES) / _NUM_AGES)
+    quarter = np.searchsorted(edges, ages, side="left")
+    return {
+        f"{ages[quarter == place].min():.1f} to {ages[quarter == place].max():.1f} days": quarter == place
+        for place in np.unique(quarter).tolist()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Slicing:
+    """What the columns of a table are.
+
+    Attributes:
+        heading: one word, of the column that names them.
+        words: what the targets are told apart by.
+        note: what to know when reading it.
+        make: heading -> bool [S] of a data set's target rows, int64 [S].
+    """
+
+    heading: str
+    words: str
+    note: str
+    make: Callable[[Dataset, np.ndarray], Mapping[str, np.ndarray]]
+
+
+BY_GAP = Slicing(
+    "gap",
+    "the gap since the user's last event",
+    "A short gap may be a site's display order; a session starts where it is long.",
+    slice_by_gap,
+)
+BY_AGE = Slicing(
+    "age", "the time since the pool's end", "Pretraining read nothing from the pool's end on.", slice_by_age
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +77,7 @@ class EvaluationSet:
         validation_labels: float64 [m].
         protocol: one sentence to print beside every number.
         candidates_hash: sha256 of the test candidates' fields and labels.
+        slicing: what `columns` are.
     """
 
     labels: np.ndarray
@@ -41,6 +87,7 @@ class EvaluationSet:
     validation_labels: np.ndarray
     protocol: str
     candidates_hash: str
+    slicing: Slicing = BY_GAP
 
     @property
     def num_users(self) -> int:
@@ -48,8 +95,12 @@ class EvaluationSet:
         return int(self.users.max()) + 1
 
 
-def read_evaluation_set(workspace: Workspace) -> EvaluationSet:
+def read_evaluation_set(workspace: Workspace, slicing: Slicing = BY_GAP) -> EvaluationSet:
     """Reads the test candidates of a data set.
+
+    Args:
+        workspace: the configuration's folders.
+        slicing: the columns beside the pooled one; empty ones are left out.
 
     Raises:
         ValueError: the data set is missing or stale.
@@ -60,16 +111,17 @@ def read_evaluation_set(workspace: Workspace) -> EvaluationSet:
     test, validation = (read_candidates(dataset, spec, split) for split in ("test", "validation"))
     batches = read_examples(dataset.example_pattern("test"), spec, dataset.row_references, config.training.batch_size)
     rows = np.concatenate([batch["row"].numpy() for batch in batches])
-    masks = slice_masks(dataset, rows)
+    masks = {POOLED: np.ones(len(rows), bool), **slicing.make(dataset, rows)}
     _, users = np.unique(dataset.log.user_indices()[rows], return_inverse=True)
     return EvaluationSet(
         test.labels.astype(np.float64),
         test.slates,
         users.astype(np.int64),
-        {heading: masks[name] for name, heading in _COLUMNS.items() if masks[name].any()},
+        {heading: chosen for heading, chosen in masks.items() if chosen.any()},
         validation.labels.astype(np.float64),
         describe_protocol(config),
         hash_candidates(test),
+        slicing,
     )
 
 

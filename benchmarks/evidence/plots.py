@@ -14,8 +14,10 @@ _COLOURS = {"ours": "#c2410c", "learned": "#2563c9", "rule": "#57606a"}
 _WORDS = {"ours": "this project", "learned": "learned peer", "rule": "rule"}
 
 
-def plot_differences(group: Mapping[str, Any], path: Path) -> None:
-    """Draws the leading metric's difference to the best other peer with its 95 % interval, a panel a column, a line a ranker.
+def plot_group(group: Mapping[str, Any], path: Path) -> None:
+    """Draws the leading metric's differences with their 95 % intervals, a panel a column, a line a ranker.
+
+    They are differences to the best other peer; in a study, which has no peers, to its first row.
 
     Args:
         group: one group's summary.
@@ -30,20 +32,38 @@ def plot_differences(group: Mapping[str, Any], path: Path) -> None:
     for panel, column in zip(panels, columns, strict=True):
         panel.axvline(0.0, color="black", linewidth=0.8)
         for height, name in enumerate(order):
-            cell = rankers[name][column][metric]
-            if cell["best_peer"] is None:
+            interval = _find_interval(comparison, name, column, metric)
+            if interval is None:
                 continue
             colour = _COLOURS[comparison["kinds"][name]]
-            panel.plot([cell["low"], cell["high"]], [height, height], color=colour, linewidth=2.0)
-            panel.plot(cell["difference"], height, "o", color=colour, markersize=5)
+            panel.plot([interval[0], interval[2]], [height, height], color=colour, linewidth=2.0)
+            panel.plot(interval[1], height, "o", color=colour, markersize=5)
         panel.set_title(f"{column} ({group['column_slates'][column]:,})", fontsize=10)
         panel.tick_params(labelsize=8)
         panel.grid(True, alpha=0.3)
     panels[0].set_yticks(range(len(order)), order, fontsize=9)
     for name, label in zip(order, panels[0].get_yticklabels(), strict=True):
         label.set_color(_COLOURS[comparison["kinds"][name]])
-    figure.suptitle(f"{group['name']}: {metric}, difference to the best other peer and its 95 % interval", fontsize=11)
+    other = "the first row" if _is_study(comparison) else "the best other peer"
+    figure.suptitle(f"{group['name']}: {metric}, difference to {other} and its 95 % interval", fontsize=11)
     kinds = [kind for kind in _COLOURS if kind in comparison["kinds"].values()]
     handles = [panels[0].plot([], [], "o-", color=_COLOURS[kind], label=_WORDS[kind])[0] for kind in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
+
+
+def _is_study(comparison: Mapping[str, Any]) -> bool:
+    return set(comparison["kinds"].values()) == {"ours"}
+
+
+def _find_interval(
+    comparison: Mapping[str, Any], name: str, column: str, metric: str
+) -> tuple[float, float, float] | None:
+    """Low end, difference and high end; None where there is nothing to differ from."""
+    if not _is_study(comparison):
+        cell = comparison["rankers"][name][column][metric]
+        return None if cell["best_peer"] is None else (cell["low"], cell["difference"], cell["high"])
+    if name not in comparison["gains"]:
+        return (0.0, 0.0, 0.0)  # the first itself
+    gain = comparison["gains"][name][column][metric]
+    return (-gain["high"], -gain["difference"], -gain["low"])

@@ -34,13 +34,20 @@ class EvidenceTable:
 
 
 def build_tables(group: Mapping[str, Any]) -> list[EvidenceTable]:
-    """The tables of one group's summary: all metrics, the leading one by gap, and differences to the best peer."""
-    comparison = group["comparison"]
+    """The tables of one group's summary: all metrics, the leading one by slice, and differences to the best peer."""
+    comparison, heading = group["comparison"], group["slicing"]["heading"]
+    kinds = set(comparison["kinds"].values())
+    if kinds == {"ours"}:  # a study: no peers to differ from
+        return [
+            _build_pooled(group),
+            _build_by_slice(group),
+            *([_build_gains(comparison, heading)] * (len(comparison["kinds"]) > 1)),
+        ]
     return [
         _build_pooled(group),
-        _build_by_gap(group),
-        *([_build_own_differences(comparison)] if "ours" in comparison["kinds"].values() else []),
-        *([_build_gains(comparison)] if comparison["gains"] else []),
+        _build_by_slice(group),
+        *([_build_own_differences(comparison, heading)] if "ours" in kinds else []),
+        *([_build_gains(comparison, heading)] if comparison["gains"] else []),
         *(_build_differences(comparison, column) for column in comparison["columns"]),
     ]
 
@@ -68,6 +75,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
             str(facts[label]["tuning"]["trials"]),
             str(len(facts[label]["seeds"])),
             f"{facts[label]['seconds']:,.0f}",
+            f"{facts[label]['microseconds']:,.1f}".replace("nan", "-"),
             f"{facts[label]['num_parameters']:,}",
         ]
         for label, row in cells.items()
@@ -75,7 +83,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     note = (
         f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
         f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; trials: of the search for settings on validation; "
-        "s: seconds of a run. "
+        "s: seconds of a run; µs: to read and score one test candidate. "
         + (
             _OF_PROBABILITIES
             if "LogLoss" in names
@@ -84,7 +92,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     )
     return EvidenceTable(
         f"{group['name']}: test split",
-        ["ranker", *names, "trials", "seeds", "s", "parameters"],
+        ["ranker", *names, "trials", "seeds", "s", "µs", "parameters"],
         rows,
         _find_bold([{name: row[name]["mean"] for name in names} for row in cells.values()], names, names),
         note,
@@ -106,12 +114,12 @@ def _describe_ties(group: Mapping[str, Any]) -> str:
     return f" {metric} with ties in a random order: {words}." if words else ""
 
 
-def _build_by_gap(group: Mapping[str, Any]) -> EvidenceTable:
+def _build_by_slice(group: Mapping[str, Any]) -> EvidenceTable:
     comparison = group["comparison"]
     name, columns = leading_metric(comparison), comparison["columns"]
     rankers = comparison["rankers"]
     return EvidenceTable(
-        f"{group['name']}: {name} by the gap since the user's last event",
+        f"{group['name']}: {name} by {group['slicing']['words']}",
         ["ranker", *(f"{column} ({group['column_slates'][column]:,})" for column in columns)],
         [[label, *(_format_mean(row[column][name]) for column in columns)] for label, row in rankers.items()],
         _find_bold(
@@ -119,11 +127,11 @@ def _build_by_gap(group: Mapping[str, Any]) -> EvidenceTable:
             columns,
             [name] * len(columns),
         ),
-        "In brackets: targets. A short gap may be a site's display order; a session starts where it is long.",
+        f"In brackets: targets. {group['slicing']['note']}",
     )
 
 
-def _build_own_differences(comparison: Mapping[str, Any]) -> EvidenceTable:
+def _build_own_differences(comparison: Mapping[str, Any], heading: str) -> EvidenceTable:
     own = [name for name, kind in comparison["kinds"].items() if kind == "ours"]
     names = comparison["metrics"]
     rows = []
@@ -133,14 +141,14 @@ def _build_own_differences(comparison: Mapping[str, Any]) -> EvidenceTable:
             rows.append([label, column, *(_with_peer(row[name]) for name in names)])
     return EvidenceTable(
         "This project's rankers and the best peer",
-        ["ranker", "gap", *names],
+        ["ranker", heading, *names],
         rows,
         frozenset(),
         _describe_interval(comparison),
     )
 
 
-def _build_gains(comparison: Mapping[str, Any]) -> EvidenceTable:
+def _build_gains(comparison: Mapping[str, Any], heading: str) -> EvidenceTable:
     """What the first of this project's rows has over the others: what a switch is worth, where one alone differs."""
     names = comparison["metrics"]
     first = next(name for name, kind in comparison["kinds"].items() if kind == "ours")
@@ -150,7 +158,7 @@ def _build_gains(comparison: Mapping[str, Any]) -> EvidenceTable:
         for column, cells in columns.items()
     ]
     note = f"Positive: {first} is better. {_describe_draws(comparison)}"
-    return EvidenceTable(f"What {first} gains over", ["ranker", "gap", *names], rows, frozenset(), note)
+    return EvidenceTable(f"What {first} gains over", ["ranker", heading, *names], rows, frozenset(), note)
 
 
 def _build_differences(comparison: Mapping[str, Any], column: str) -> EvidenceTable:

@@ -38,7 +38,14 @@ def make_summary() -> dict[str, Any]:
             for column in COLUMNS
         },
     }
-    facts = {"tuning": {"trials": 12}, "seeds": [7, 8], "seconds": 61.4, "num_parameters": 1234, "over_ties": {}}
+    facts = {
+        "tuning": {"trials": 12},
+        "seeds": [7, 8],
+        "seconds": 61.4,
+        "microseconds": 12.34,
+        "num_parameters": 1234,
+        "over_ties": {},
+    }
     group = {
         "name": "shop",
         "protocol": "a protocol.",
@@ -46,6 +53,7 @@ def make_summary() -> dict[str, Any]:
         "num_users": 30,
         "num_slates": 100,
         "num_candidates": 100,
+        "slicing": {"heading": "gap", "words": "the gap since the last event", "note": "A note."},
         "column_slates": {"pooled": 100, "over 6 h": 40},
         "comparison": {
             "metrics": ["AUC", "LogLoss"],
@@ -65,7 +73,7 @@ def make_summary() -> dict[str, Any]:
 def test_tables_say_the_numbers_with_all_that_belongs_to_them() -> None:
     (group,) = make_summary()["groups"]
     pooled, by_gap, own, *differences = build_tables(group)
-    assert pooled.rows[0] == ["tf_lift", "0.8100 ± 0.0020", "0.4100", "12", "2", "61", "1,234"]
+    assert pooled.rows[0] == ["tf_lift", "0.8100 ± 0.0020", "0.4100", "12", "2", "61", "12.3", "1,234"]
     assert pooled.rows[2][2] == "-"
     assert pooled.bold == {(0, 1), (0, 2)}
     assert "0123456789ab" in pooled.note and "100 targets of 30 users" in pooled.note
@@ -118,7 +126,7 @@ def test_report_is_written_and_printed(tmp_path: Path) -> None:
     assert "<b>0.8100 ± 0.0020</b>" in page and "A &lt;title&gt;" in page and "a &lt; b" in page and "a < b" not in page
     assert "+0.0600<small>[+0.0500, +0.0700]</small><small>din</small>" in page
     assert 'src="data:image/png;base64,' in page and "http" not in page.replace("http-equiv", "")
-    assert "| tf_lift | **0.8100 ± 0.0020** | **0.4100** | 12 | 2 | 61 | 1,234 |" in markdown
+    assert "| tf_lift | **0.8100 ± 0.0020** | **0.4100** | 12 | 2 | 61 | 12.3 | 1,234 |" in markdown
     for table in markdown.split("\n\n"):
         if table.startswith("| "):
             assert len({line.count("|") for line in table.splitlines()}) == 1

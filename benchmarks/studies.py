@@ -1,0 +1,79 @@
+"""The paper's studies and open questions, a command each: `python -m benchmarks.studies --study contexts --config configs/X.toml`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence import command
+from benchmarks.evidence.evaluation_set import read_evaluation_set
+from benchmarks.evidence.run_list import Group, Row
+from benchmarks.evidence.run_rankers import make_data_set
+from benchmarks.evidence.study_list import Study, find_study
+from tf_lift.baselines.registry import find_ranker
+from tf_lift.tuning.config_source import ConfigSource
+from tf_lift.tuning.ranker_tuner import TUNERS
+from tf_lift.workspace import Workspace
+
+
+def plan_study(source: ConfigSource, study: Study) -> tuple[Group, list[Row]]:
+    """The rows of a study, on the candidates of a configuration, whose data set is made if need be.
+
+    Raises:
+        ValueError: a variant's settings do not fit together.
+    """
+    make_data_set(source)
+    rows = []
+    for variant in study.variants:
+        varied = source.with_settings(variant.settings) if variant.settings else source
+        make_data_set(varied)
+        rows.append(Row(variant.label, find_ranker(variant.ranker), varied))
+    evaluation = read_evaluation_set(Workspace(source.load()), study.slicing)
+    return Group(f"{source.load().name}, {study.title.lower()}", evaluation, tuple(row.source for row in rows)), rows
+
+
+def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies",
+        description="Trains variants of a configuration on the same candidates, and says what each costs or gains beside the first.",
+    )
+    parser.add_argument(
+        "--study",
+        required=True,
+        help="encoders, contexts, situation, mask_ratio, neighbours, length, inference, retrieval or drift",
+    )
+    parser.add_argument("--config", required=True, help="TOML file")
+    command.add_run_flags(parser)
+    parser.set_defaults(trials=0, tuner=TUNERS[0])
+    return parser.parse_args(arguments)
+
+
+def run(flags: argparse.Namespace) -> dict[str, Any]:
+    """Runs a study.
+
+    Returns:
+        As `command.run_groups`, and `title`.
+
+    Raises:
+        ValueError: a wrong flag or configuration, or one that lacks what the study needs.
+    """
+    source = ConfigSource(Path(flags.config), tuple(flags.set))
+    study = find_study(flags.study, source.load())
+    return command.run_groups(flags, [plan_study(source, study)]) | {"title": f"{study.title}: {study.question}"}
+
+
+def main() -> None:
+    """The command."""
+    flags = parse_flags()
+    command.start_logging()
+    try:
+        summary = run(flags)
+    except ValueError as error:
+        sys.exit(f"studies: {error}")
+    command.finish(summary, Path(flags.output), f"study_{flags.study}", summary["title"])
+
+
+if __name__ == "__main__":
+    main()

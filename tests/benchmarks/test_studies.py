@@ -1,0 +1,86 @@
+"""The studies: which variants they compare, and that a command answers one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import studies
+from benchmarks.evidence.evaluation_set import BY_AGE, POOLED, read_evaluation_set
+from benchmarks.evidence.study_list import find_study
+from tf_lift.baselines.registry import find_ranker
+from tf_lift.tuning.config_source import ConfigSource
+from tf_lift.tuning.trial_runner import OWN
+from tf_lift.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ("encoders", "contexts", "mask_ratio", "neighbours", "length", "inference", "retrieval", "drift")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_variant_is_another_ranker_or_configuration(name: str) -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml")
+    study = find_study(name, source.load())
+    assert study.variants[0].settings == {} and study.variants[0].ranker == OWN
+    made = [(variant.ranker, repr(source.with_settings(variant.settings).load())) for variant in study.variants]
+    assert len(set(made)) == len(made) > 1
+    assert len({variant.label for variant in study.variants}) == len(made)
+    for variant in study.variants:
+        find_ranker(variant.ranker)
+
+
+def test_encoders_are_compared_where_the_next_item_is_learnt() -> None:
+    source = ConfigSource(
+        ROOT / "configs" / "tiny.toml", ("pretraining.next_item=true", "predictor.next_item_logit=true")
+    )
+    for variant in find_study("encoders", source.load()).variants:
+        source.with_settings(variant.settings)
+        is_masked = variant.settings.get("pretraining.targets") == "masked"
+        assert is_masked == (variant.settings.get("pretraining.next_item") is False)
+        assert is_masked == ("at masked rows" in variant.label or variant.label == "bidirectional, not pretrained")
+
+
+def test_the_situation_needs_its_tables() -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml")
+    with pytest.raises(ValueError, match=r"needs the tables of transitions\. Received: situation\.tables = false"):
+        find_study("situation", source.load())
+    with_tables = ConfigSource(source.path, ("situation.tables=true", "situation.relations=all"))
+    labels = [variant.label for variant in find_study("situation", with_tables.load()).variants]
+    assert labels == ["relations: all", "future", "past", "any", "none"]
+
+
+def test_an_unknown_study_is_named_with_those_there_are() -> None:
+    config = ConfigSource(ROOT / "configs" / "tiny.toml").load()
+    with pytest.raises(ValueError, match=r"one of encoders, .*drift\. Received: 'tables'"):
+        find_study("tables", config)
+
+
+def test_ages_are_quarters_of_the_time_since_the_pool_ends(tiny: Any) -> None:
+    dataset = tiny.dataset()
+    found = read_evaluation_set(Workspace(dataset.config), BY_AGE)
+    quarters = {heading: chosen for heading, chosen in found.columns.items() if heading != POOLED}
+    assert len(quarters) == 4
+    assert (np.sum(list(quarters.values()), axis=0) == 1).all()
+    ends = [float(heading.split()[2]) for heading in quarters]
+    assert ends == sorted(ends) and float(next(iter(quarters)).split()[0]) >= 0
+
+
+def test_a_study_is_run_and_reported(new_tiny: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:
+    log = new_tiny()
+    flags = ["--study", "contexts", "--config", str(log.toml), "--quick", "--output", str(log.folder / "out")]
+    arguments = studies.parse_flags([*flags, "--set", "name=studied", "--seeds", "3,4"])
+    summary = studies.run(arguments)
+    studies.command.finish(summary, Path(arguments.output), "study_contexts", summary["title"])
+    (group,) = json.loads((log.folder / "out" / "study_contexts.json").read_text())["groups"]
+    assert list(group["rows"]) == ["contexts: both", "history", "future", "none"] and not group["faults"]
+    assert set(group["comparison"]["gains"]) == {"history", "future", "none"}
+    assert all(row["seeds"] == [3] and row["microseconds"] > 0 for row in group["rows"].values())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "What contexts: both gains over" in printed and "best peer" not in printed
+    (plot,) = (log.folder / "out").glob("*.png")
+    assert plot.name == "study_contexts-studied_contexts_of_the_target_s_neighbours.png"
