@@ -233,7 +233,10 @@ def served_datastore(dataset: Dataset, store: Datastore) -> Datastore:
     """
     lists, length = dataset.posting_lists, dataset.config.retrieval.context_length
     is_needed = dataset.log.positions_around(lists.rank_to_row[listed_ranks(lists)], length)
-    if not is_needed[1:].all():
+    reads_any = (
+        dataset.config.situation.encoded_neighbours > 0
+    )  # neighbours of a situation are not of the posting lists
+    if not is_needed[1:].all() and not reads_any:
         store = select_states(store, is_needed)
     values = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
     tensors = {name: value for name, value in values.items() if tf.is_tensor(value)}

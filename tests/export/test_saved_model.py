@@ -39,6 +39,12 @@ CASES = {
         "situation.overlap_rows=20",
         "situation.overlap_neighbours=3",
     ),
+    "encoded_futures": (
+        "situation.overlap=true",
+        "situation.overlap_rows=20",
+        "situation.overlap_neighbours=3",
+        "situation.encoded_neighbours=2",
+    ),
     "honest_situation": (
         "honest",
         NO_PRETRAINING,

@@ -80,3 +80,13 @@ def test_no_more_rows_are_looked_up_than_a_history_has() -> None:
 def test_wrong_settings_are_refused(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(override)
+
+
+def test_encoded_futures_are_of_the_kept_neighbours() -> None:
+    overlap = ("overlap=true", "overlap_neighbours=5")
+    hashes = {load(*overlap, *more).section_hash("situation_features") for more in ((), ("encoded_neighbours=2",))}
+    assert len(hashes) == 2
+    with pytest.raises(ValueError, match=r"needs `situation\.overlap`\. Received: encoded_neighbours = 2"):
+        load("encoded_neighbours=2")
+    with pytest.raises(ValueError, match="encoded_neighbours"):
+        load(*overlap, "encoded_neighbours=6")

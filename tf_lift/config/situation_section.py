@@ -49,6 +49,9 @@ class Situation:
     """`overlap`: newest rows of each item that are compared with the history."""
     overlap_neighbours: int = 50
     """`overlap`: K, rows of each item that are kept."""
+    encoded_neighbours: int = 0
+    """`overlap`: of each item's kept rows, so many of most overlap whose encoded futures each candidate attends to: eq. 14 with the
+    situation as the query, an experiment. 0: none."""
     num_snapshots: int = 8
     """Rolling mode: states of the tables from train_from to test_from, evenly spaced, and at the same distance after it."""
 
@@ -57,6 +60,12 @@ class Situation:
             check_range("situation", name, getattr(self, name), 1, high)
         check_range("situation", "overlap_rows", self.overlap_rows, 1, 1 << 16)
         check_range("situation", "overlap_neighbours", self.overlap_neighbours, 1, self.overlap_rows)
+        check_range("situation", "encoded_neighbours", self.encoded_neighbours, 0, self.overlap_neighbours)
+        if self.encoded_neighbours and not self.overlap:
+            raise ValueError(
+                "`situation.encoded_neighbours` needs `situation.overlap`. Received: "
+                f"encoded_neighbours = {self.encoded_neighbours} and overlap = false. Set overlap to true."
+            )
 
     @property
     def relation_names(self) -> tuple[Relation, ...]:
@@ -75,5 +84,8 @@ class Situation:
         """What the features depend on; None: there are none."""
         if self.relations == "none" and not self.overlap:
             return None
-        overlap = (self.overlap_rows, self.overlap_neighbours, self.window) if self.overlap else ()
+        overlap: tuple[int, ...] = ()
+        if self.overlap:
+            overlap = (self.overlap_rows, self.overlap_neighbours, self.window)
+            overlap += (self.encoded_neighbours,) if self.encoded_neighbours else ()
         return SituationFeatures(self.relations, self.history_rows, overlap)

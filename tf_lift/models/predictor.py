@@ -11,6 +11,8 @@ from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.data.masking import label_ids
 from tf_lift.data.situation_graphs import NO_SITUATION, SituationGraphs
 from tf_lift.datastore import Datastore, Window
+from tf_lift.interactions import NO_ROW
+from tf_lift.layers.encoded_futures import EncodedFutures
 from tf_lift.layers.feature_interaction import FieldProducts
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
 from tf_lift.layers.key_attention import KeyAttention
@@ -22,7 +24,8 @@ from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
 from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
 
-OVERLAPS = "situation_overlaps"  # where an input holds what `Predictor.read_overlaps` returned for it
+_FUTURE_ROWS, _FUTURE_OVERLAPS, _NUM_FUTURE = "future_rows", "future_overlaps", "num_future"
+OVERLAPS = "situation_overlaps"  # an input that has it holds all that `Predictor.read_overlaps` returned for it
 
 
 class Prediction(NamedTuple):
@@ -85,6 +88,7 @@ class Predictor(tfrs.Model):
             config.situation_rows, config.behaviour.num_classes + 1, name="situation_attention"
         )
         self._overlap_features = OverlapFeatures(name="overlap_features")
+        self._encoded_futures = EncodedFutures(config.situation_rows, config.encoder.state_dim, name="encoded_futures")
         self._has_trained_heads = config.pretraining.enabled or switches.joint  # an untrained head is noise
         self.next_item = next_item if switches.next_item_logit and self._has_trained_heads else None
         if self.next_item is not None:
@@ -137,7 +141,7 @@ class Predictor(tfrs.Model):
         if switches.own_history or switches.target_state or self.next_item is not None:
             own, residual = self._read_history(inputs["fields"], history, residual, training)
             features += own
-        for said, logit in self._read_situation(inputs, history):
+        for said, logit in self._read_situation(inputs, history, target):
             features.append(said)
             residual += logit
         hidden = tf.concat(features, axis=-1)
@@ -194,7 +198,9 @@ class Predictor(tfrs.Model):
             residual += self._next_item_weight * logits
         return features, residual
 
-    def _read_situation(self, inputs: dict[str, tf.Tensor], history: Window) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    def _read_situation(
+        self, inputs: dict[str, tf.Tensor], history: Window, target: tf.Tensor
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
         transitions, overlap = self.situation
         read = []
@@ -205,16 +211,24 @@ class Predictor(tfrs.Model):
             items = self.embedding(rows.fields)[..., self.config.schema.item_index, :]  # [B, m, w]
             read.append(self._situation_attention(weights, rows.behaviours, items, rows.mask))
         if overlap is not None:
-            sums = inputs[OVERLAPS] if OVERLAPS in inputs else self.read_overlaps(inputs, history)
-            read.append(self._overlap_features(sums))
+            found = inputs if OVERLAPS in inputs else self.read_overlaps(inputs, history)
+            read.append(self._overlap_features(found[OVERLAPS]))
+            if _FUTURE_ROWS in found:
+                near, num_future = found[_FUTURE_ROWS], found[_NUM_FUTURE]
+                states = self.datastore.states_after(near, num_future)
+                read.append(self._encoded_futures(target, states, found[_FUTURE_OVERLAPS], num_future > 0))
         return read
 
-    def read_overlaps(self, inputs: dict[str, tf.Tensor], history: Window) -> tf.Tensor:
-        """What the neighbours of the users' situations say of candidates, float32 [B, C, F]; it depends on no weight.
+    def read_overlaps(self, inputs: dict[str, tf.Tensor], history: Window) -> dict[str, tf.Tensor]:
+        """What the neighbours of the users' situations say; it depends on no weight.
 
         Args:
             inputs: as of `predict_slate`.
             history: likewise.
+
+        Returns:
+            `OVERLAPS`, float32 [B, C, F] sums for the candidates. With `situation.encoded_neighbours` K', the neighbours of most overlap,
+            [B, m, K'] each: int32 row ids, -1 where there is none, float32 overlaps, and int32 numbers of rows after each.
 
         Raises:
             ValueError: `situation.overlap` is false.
@@ -224,8 +238,18 @@ class Predictor(tfrs.Model):
         schema, fields = self.config.schema, inputs["fields"]
         rows = history.newest(self.config.situation_rows)
         users = tf.reduce_max(fields[..., schema.user_index], axis=1)
-        items = rows.fields[..., schema.item_index]
-        return self.situation.overlap.features(items, rows.mask, users, inputs["time"], fields[..., schema.item_index])
+        graph, time = self.situation.overlap, inputs["time"]
+        found = graph.neighbours(rows.fields[..., schema.item_index], rows.mask, users, time)
+        read = {OVERLAPS: graph.features(found, time, fields[..., schema.item_index])}
+        if self.config.situation.encoded_neighbours:
+            near = found.nearest(self.config.situation.encoded_neighbours)
+            num_future = graph.num_visible_future(near.rows, time, self.datastore.context_length)
+            read |= {
+                _FUTURE_ROWS: tf.where(near.mask, near.rows, NO_ROW),
+                _FUTURE_OVERLAPS: near.overlaps,
+                _NUM_FUTURE: tf.where(near.mask, num_future, 0),
+            }
+        return read
 
     def adapt(self, slates: Iterable[dict[str, tf.Tensor]]) -> None:
         """Sets what is computed from the train examples and not learnt, before training: `predictor.standardise`'s means and deviations.

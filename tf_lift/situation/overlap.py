@@ -48,6 +48,10 @@ class SituationNeighbours(NamedTuple):
     overlaps: tf.Tensor
     mask: tf.Tensor
 
+    def nearest(self, count: int) -> "SituationNeighbours":
+        """Those of most overlap of each item, [B, m, count]."""
+        return SituationNeighbours(*(value[..., :count] for value in self))
+
 
 @dataclasses.dataclass(frozen=True)
 class OverlapGraph:
@@ -77,15 +81,11 @@ class OverlapGraph:
     user_starts: tf.Tensor
     search_steps: int
 
-    def features(
-        self, items: tf.Tensor, mask: tf.Tensor, users: tf.Tensor, times: tf.Tensor, candidates: tf.Tensor
-    ) -> tf.Tensor:
+    def features(self, found: SituationNeighbours, times: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """What neighbours say of candidates.
 
         Args:
-            items: int32 [B, m] of the history, the newest first.
-            mask: bool [B, m], True where a row is real.
-            users: int32 [B] user ids, whose own rows are left out.
+            found: what `neighbours` returned.
             times: int64 [B].
             candidates: int32 [B, C] items.
 
@@ -93,11 +93,10 @@ class OverlapGraph:
             float32 [B, C, 4]: sums over the neighbours that had the candidate next, with weights that fall with the history's age and
             the place; the same weighed by their overlap; the first over what preceded them; and how many had it next.
         """
-        found = self.neighbours(items, mask, users, times)
         steps = tf.range(1, self.settings.length + 1)
         before, exists = self._items_before(found.rows, steps)  # [B, m, K, L]
         after, visible = self._items_after(found.rows, steps, times)
-        ages = tf.cast(tf.range(tf.shape(items)[1]), tf.float32)[:, None, None]
+        ages = tf.cast(tf.range(tf.shape(found.rows)[1]), tf.float32)[:, None, None]
         decay = tf.pow(_AGE_DECAY, ages) * tf.pow(_PLACE_DECAY, tf.cast(steps - 1, tf.float32))
         is_next = tf.cast(visible & found.mask[..., None], tf.float32)
         was_before = tf.cast(exists & found.mask[..., None], tf.float32)
@@ -107,7 +106,14 @@ class OverlapGraph:
         return tf.concat([later[..., :2], earlier, later[..., 2:]], axis=-1)
 
     def neighbours(self, items: tf.Tensor, mask: tf.Tensor, users: tf.Tensor, times: tf.Tensor) -> SituationNeighbours:
-        """The rows of each item whose preceding items overlap most with the history; arguments as of `features`."""
+        """The rows of each item whose preceding items overlap most with the history, those of most overlap first.
+
+        Args:
+            items: int32 [B, m] of the history, the newest first.
+            mask: bool [B, m], True where a row is real.
+            users: int32 [B] user ids, whose own rows are left out.
+            times: int64 [B].
+        """
         starts = tf.gather(self.item_starts, items)
         ends = tf.gather(self.item_starts, items + 1)
         stops = segment_lower_bound(
@@ -124,6 +130,20 @@ class OverlapGraph:
         overlaps = tf.where(is_row, tf.reduce_sum(weights, axis=-1), -1.0)
         top, chosen = tf.math.top_k(overlaps, tf.minimum(self.settings.num_neighbours, self.settings.num_rows))
         return SituationNeighbours(tf.gather(rows, chosen, batch_dims=2), tf.maximum(top, 0.0), top >= 0.0)
+
+    def num_visible_future(self, rows: tf.Tensor, times: tf.Tensor, length: int) -> tf.Tensor:
+        """How many of the next rows of the same users there are strictly before a time.
+
+        Args:
+            rows: int32 [B, m, K] row ids.
+            times: int64 [B].
+            length: at most.
+
+        Returns:
+            int32 [B, m, K].
+        """
+        _, is_there = self._items_after(rows, tf.range(1, length + 1), times)
+        return tf.reduce_sum(tf.cast(is_there, tf.int32), axis=-1)
 
     def _item_weights(self, items: tf.Tensor, mask: tf.Tensor, num_rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """float32 [B, I]: idf of each item of the history as of the time, times 0.9 for each step of its age; 0 for other items."""

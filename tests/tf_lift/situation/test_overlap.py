@@ -84,13 +84,14 @@ def around(log, positive, row, sign, time):
 def ask(graph: OverlapGraph, items, user, time, candidates) -> np.ndarray:
     """Two slates at once, the second empty: it must not change the first."""
     width = len(items)
-    found = graph.features(
+    times = tf.constant([time, 0], tf.int64)
+    near = graph.neighbours(
         tf.constant([items, [0] * width], tf.int32),
         tf.constant([[True] * width, [False] * width]),
         tf.constant([user, 1], tf.int32),
-        tf.constant([time, 0], tf.int64),
-        tf.constant([candidates, candidates], tf.int32),
-    ).numpy()
+        times,
+    )
+    found = graph.features(near, times, tf.constant([candidates, candidates], tf.int32)).numpy()
     np.testing.assert_array_equal(found[1], 0.0)
     return found[0]
 
@@ -107,6 +108,16 @@ def test_features_are_those_of_loops(seed, is_static):
         candidates = [*range(FIRST_VALUE_ID, NUM_IDS), 1, 0, FIRST_VALUE_ID]  # unknown, padding, one twice
         expected = features_by_hand(log, positive, in_pool, items, 5, time, candidates)
         np.testing.assert_allclose(ask(graph, items, 5, time, candidates), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_visible_futures_are_those_of_the_log():
+    log, positive = random_log(2)
+    rows, times = np.arange(160, dtype=np.int32).reshape(2, 8, 10), np.array([25, 70])
+    found = build(log, positive).num_visible_future(tf.constant(rows), tf.constant(times), 5)
+    flat = rows.ravel()
+    expected = log.num_visible_future(flat, log.user_indices()[flat], np.repeat(times, 80), 5).reshape(rows.shape)
+    np.testing.assert_array_equal(found, expected)
+    assert set(np.unique(expected)) == set(range(6))
 
 
 def test_what_happens_from_the_time_on_changes_nothing():
