@@ -1,6 +1,7 @@
 """The paper's studies and open questions, a command each: `python -m benchmarks.studies --study contexts --config configs/X.toml`."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +21,21 @@ from tf_lift.workspace import Workspace
 def plan_study(source: ConfigSource, study: Study) -> tuple[Group, list[Row]]:
     """The rows of a study, on the candidates of a configuration, whose data set is made if need be.
 
+    A variant that is an earlier one under another name is left out, which the log says.
+
     Raises:
         ValueError: a variant's settings do not fit together.
     """
-    make_data_set(source)
-    rows = []
+    rows, seen = [], []
     for variant in study.variants:
         varied = source.with_settings(variant.settings) if variant.settings else source
-        make_data_set(varied)
+        if (variant.ranker, varied.load()) in seen:
+            logging.info("%s: %r is left out; the configuration is that already.", study.title, variant.label)
+            continue
+        seen.append((variant.ranker, varied.load()))
         rows.append(Row(variant.label, find_ranker(variant.ranker), varied))
+    for row in rows:
+        make_data_set(row.source)
     evaluation = read_evaluation_set(Workspace(source.load()), study.slicing)
     return Group(f"{source.load().name}, {study.title.lower()}", evaluation, tuple(row.source for row in rows)), rows
 
@@ -37,7 +44,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies",
-        description="Trains variants of a configuration on the same candidates, and says what each costs or gains beside the first.",
+        description="Trains variants of a configuration, in some studies peers too, on the same candidates, and says how they differ.",
     )
     parser.add_argument(
         "--study",
@@ -61,7 +68,9 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     """
     source = ConfigSource(Path(flags.config), tuple(flags.set))
     study = find_study(flags.study, source.load())
-    return command.run_groups(flags, [plan_study(source, study)]) | {"title": f"{study.title}: {study.question}"}
+    return command.run_groups(flags, lambda: [plan_study(source, study)]) | {
+        "title": f"{study.title}: {study.question}"
+    }
 
 
 def main() -> None:

@@ -171,7 +171,7 @@ class RankingModule(tf.Module):
             "time": time,
             "neighbour_rows": found.rows,
             "neighbour_scores": found.scores,
-            "neighbour_num_future": self._num_visible_future(found.rows, time[:, None, None]),
+            "neighbour_num_future": self._store.num_visible_future(found.rows, time[:, None, None]),
             "match_counts": found.counts,
             "match_positives": found.positives,
         }
@@ -208,16 +208,6 @@ class RankingModule(tf.Module):
         ends = segment_lower_bound(store.times, starts, stops, times, steps)
         return tf.where(known, ends + tf.cast(index, tf.int64) + 1, 0)
 
-    def _num_visible_future(self, rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-        """int32 of the rows' shape, as `InteractionLog.num_visible_future`; 0 where there is no row."""
-        store, length = self._store, self._config.retrieval.context_length
-        safe = tf.maximum(rows, 0)
-        first = tf.cast(safe, tf.int64) + 1
-        stops = tf.minimum(first + length, tf.gather(store.user_starts, tf.gather(store.user_indices, safe) + 1))
-        bounds = tf.broadcast_to(times, tf.shape(first))
-        ends = segment_lower_bound(store.times, first, stops, bounds, length.bit_length())
-        return tf.where(rows >= 0, tf.cast(ends - first, tf.int32), 0)
-
 
 def typed_datastore(config: Config, store: Datastore) -> Datastore:
     """The datastore with states of the configured type, all of them; from float16."""
@@ -233,9 +223,8 @@ def served_datastore(dataset: Dataset, store: Datastore) -> Datastore:
     """
     lists, length = dataset.posting_lists, dataset.config.retrieval.context_length
     is_needed = dataset.log.positions_around(lists.rank_to_row[listed_ranks(lists)], length)
-    reads_any = (
-        dataset.config.situation.encoded_neighbours > 0
-    )  # neighbours of a situation are not of the posting lists
+    # Neighbours of a situation come from no posting list: their futures may be any.
+    reads_any = dataset.config.situation.encoded_neighbours > 0
     if not is_needed[1:].all() and not reads_any:
         store = select_states(store, is_needed)
     values = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.interactions import InteractionLog
+from tf_lift.retrieval.graph_spans import segment_lower_bound
 
 
 class Window(NamedTuple):
@@ -96,6 +97,24 @@ class Datastore:
         start = tf.where(positions > 0, tf.gather(self.user_starts, user), 0)
         first = tf.maximum(stop - self.context_length, start)
         return self.window(first, tf.cast(stop - first, tf.int32))
+
+    def num_visible_future(self, rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+        """How many rows of its user follow each row and lie strictly before a time, as `InteractionLog.num_visible_future`.
+
+        Args:
+            rows: int32 [..] row ids; below 0 where there is none.
+            times: int64, of a shape that broadcasts to theirs.
+
+        Returns:
+            int32 of the rows' shape, from 0 to L; 0 where there is no row.
+        """
+        safe = tf.maximum(rows, 0)
+        first = tf.cast(safe, tf.int64) + 1
+        stops = tf.gather(self.user_starts, tf.gather(self.user_indices, safe) + 1)
+        stops = tf.minimum(first + self.context_length, stops)
+        bounds = tf.broadcast_to(times, tf.shape(first))
+        ends = segment_lower_bound(self.times, first, stops, bounds, self.context_length.bit_length())
+        return tf.where(rows >= 0, tf.cast(ends - first, tf.int32), 0)
 
     def states_before(self, rows: tf.Tensor) -> tf.Tensor:
         """States of the histories of rows, float32 [.., v]; zeros for rows below 0."""

@@ -95,7 +95,7 @@ def _calibrate(model: Predictor, slates: tf.data.Dataset) -> None:
     if slope > 0.0:
         model.calibrate(slope, intercept)
     else:
-        logger.warning("fit: validation ranks positives below negatives; probabilities are not calibrated.")
+        logger.warning("fit: validation does not rank positives above negatives; probabilities are not calibrated.")
 
 
 def build_predictor(

@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,20 @@ def run(flags: argparse.Namespace, wants_ranking: bool) -> dict[str, Any]:
         ValueError: a wrong flag or configuration.
     """
     rankers = [name.strip() for name in flags.rankers.split(";") if name.strip()]
-    groups = find_groups(parse_sources(flags.configs, flags.set), make_data_set, wants_ranking)
-    return run_groups(flags, ((group, plan_rows(group, rankers)) for group in groups))
+
+    def plan() -> list[tuple[Group, list[Row]]]:
+        groups = find_groups(parse_sources(flags.configs, flags.set), make_data_set, wants_ranking)
+        return [(group, plan_rows(group, rankers)) for group in groups]
+
+    return run_groups(flags, plan)
 
 
-def run_groups(flags: argparse.Namespace, planned: Iterable[tuple[Group, Sequence[Row]]]) -> dict[str, Any]:
+def run_groups(flags: argparse.Namespace, plan: Callable[[], Sequence[tuple[Group, Sequence[Row]]]]) -> dict[str, Any]:
     """Runs the rows of each table.
 
     Args:
         flags: what `add_run_flags` adds, `trials` and `tuner`.
-        planned: groups and their rows.
+        plan: makes the data sets, and returns groups and their rows.
 
     Returns:
         `settings`, `machine`, and `groups`: what each table is made of.
@@ -63,7 +67,7 @@ def run_groups(flags: argparse.Namespace, planned: Iterable[tuple[Group, Sequenc
     began = time.monotonic()
     effort = Effort(parse_seeds(flags.seeds)[: 1 if flags.quick else None], flags.trials, flags.tuner, flags.quick)
     num_draws = _QUICK_DRAWS if flags.quick else NUM_DRAWS
-    groups = [summarise(group, run_rows(group, rows, effort), num_draws) for group, rows in planned]
+    groups = [summarise(group, run_rows(group, rows, effort), num_draws) for group, rows in plan()]
     return {
         "settings": {**vars(flags), "seeds": list(effort.seeds), "num_draws": num_draws},
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()},

@@ -48,7 +48,7 @@ def compare(
         `metrics`, `columns`, `num_draws`; `rankers`: name -> column -> metric -> `mean`, `spread` (standard deviation over seeds,
         None for one), `best_peer` (None where there is no other), `difference` (positive where the ranker is better), `low` and
         `high` (of its 95 % interval); and `gains`, of the first ranker of kind `ours` over each other one of that kind: name -> column ->
-        metric -> the last three.
+        metric -> the last three, or nothing where a metric is undefined.
     """
     names = rankers[0].runs[0].names
     signs = np.array([-1.0 if name in LOWER_IS_BETTER else 1.0 for name in names])
@@ -109,5 +109,7 @@ def _find_difference(
 
 
 def _difference(name: str, other: str, gains: Mapping[str, float], drawn: Mapping[str, np.ndarray]) -> dict[str, float]:
+    if not (np.isfinite(gains[name]) and np.isfinite(gains[other])):
+        return {}
     low, high = np.nanquantile(drawn[name] - drawn[other], _LEVELS)
     return {"difference": gains[name] - gains[other], "low": float(low), "high": float(high)}

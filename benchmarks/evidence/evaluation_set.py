@@ -17,7 +17,7 @@ from tf_lift.workspace import Workspace
 POOLED = "pooled"
 _GAPS = ("at most 60 s", "60 s to 6 h", "over 6 h")
 _DAY = 86_400
-_NUM_AGES = 4  # quantiles of the time since the pool's end
+_NUM_AGES = 4  # quarters of the targets
 
 
 def slice_by_gap(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -27,12 +27,13 @@ def slice_by_gap(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Heading -> bool [S], the target rows, int64 [S], by the time from the end of what pretraining read to the target: quarters."""
+    """Heading -> bool [S], the target rows, int64 [S], by the time from the last row that pretraining read: quarters of the targets."""
     ages = (dataset.log.time[rows] - dataset.info.boundaries.train_from) / _DAY
     edges = np.quantile(ages, np.arange(1, _NUM_AGES) / _NUM_AGES)
     quarter = np.searchsorted(edges, ages, side="left")
     return {
-        f"{ages[quarter == place].min():.1f} to {ages[quarter == place].max():.1f} days": quarter == place
+        f"quarter {place + 1}: {ages[quarter == place].min():.1f} to {ages[quarter == place].max():.1f} days": quarter
+        == place
         for place in np.unique(quarter).tolist()
     }
 
@@ -61,7 +62,10 @@ BY_GAP = Slicing(
     slice_by_gap,
 )
 BY_AGE = Slicing(
-    "age", "the time since the pool's end", "Pretraining read nothing from the pool's end on.", slice_by_age
+    "age",
+    "the time since the end of what pretraining read",
+    "In rolling mode retrieval goes on after that end.",
+    slice_by_age,
 )
 
 

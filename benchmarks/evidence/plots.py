@@ -66,4 +66,4 @@ def _find_interval(
     if name not in comparison["gains"]:
         return (0.0, 0.0, 0.0)  # the first itself
     gain = comparison["gains"][name][column][metric]
-    return (-gain["high"], -gain["difference"], -gain["low"])
+    return None if not gain else (-gain["high"], -gain["difference"], -gain["low"])

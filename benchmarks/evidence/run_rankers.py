@@ -2,7 +2,9 @@
 
 import dataclasses
 import gc
+import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.search import run_search
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
-from tf_lift.workspace import Workspace
+from tf_lift.workspace import Workspace, write_json
 
 _ENCODER_STAGES = ("pretrain", "encode")
 _NOT_READ = ("name", "workspace", "run", "export", "seed")  # sections that no result depends on
@@ -74,16 +76,19 @@ def run_rows(group: Group, rows: Sequence[Row], effort: Effort) -> list[RowOutco
         effort: how much is done for each.
     """
     outcomes = []
-    with tqdm(total=len(rows), unit="ranker", desc=group.name) as bar:
+    evidence_dir = Workspace(group.sources[0].load()).root / "evidence"
+    evidence_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="encoders-", dir=evidence_dir) as encoders_dir,
+        tqdm(total=len(rows), unit="ranker", desc=group.name) as bar,
+    ):
         for row in rows:
             bar.set_postfix_str(row.label)
             try:
-                outcomes.append(_run_row(group, row, effort))
+                outcomes.append(_run_row(group, row, effort, Path(encoders_dir)))
             except (ValueError, ImportError) as error:  # ImportError: the package of an optional peer
                 outcomes.append(RowOutcome(row, None, {}, str(error)))
             bar.update()
-    for source in group.sources:
-        shutil.rmtree(_encoders_dir(Workspace(source.load())), ignore_errors=True)
     return outcomes
 
 
@@ -105,12 +110,12 @@ def make_data_set(source: ConfigSource) -> None:
         preprocess.run(config)
 
 
-def _run_row(group: Group, row: Row, effort: Effort) -> RowOutcome:
+def _run_row(group: Group, row: Row, effort: Effort, encoders_dir: Path) -> RowOutcome:
     source, settings, tuning = _choose_settings(row, effort)
     workspace = Workspace(source.load())
     results = []
     for seed in effort.seeds[:1] if row.entry.kind == "rule" else effort.seeds:
-        results.append(_run_or_read(group.evaluation, workspace, row.entry, settings, seed))
+        results.append(_run_or_read(group.evaluation, workspace, row.entry, settings, seed, encoders_dir))
         tf.keras.backend.clear_session()
         gc.collect()
     runs = [measure(group.evaluation, result.scores, result.probabilities) for result in results]
@@ -122,7 +127,7 @@ def _run_row(group: Group, row: Row, effort: Effort) -> RowOutcome:
         "settings": settings,
         "seeds": list(effort.seeds[: len(results)]),
         "seconds": float(np.mean([sum(result.seconds.values()) for result in results])),
-        "microseconds": 1e6 * float(np.mean([_scoring(result) for result in results])) / len(group.evaluation.labels),
+        "microseconds": _microseconds(results, len(group.evaluation.labels)),
         "num_parameters": results[0].num_parameters,
         "over_ties": expect_over_ties(group.evaluation, results[0].scores),
         "tuning": tuning,
@@ -130,9 +135,10 @@ def _run_row(group: Group, row: Row, effort: Effort) -> RowOutcome:
     return RowOutcome(row, MeasuredRanker(row.label, row.entry.kind, runs), facts)
 
 
-def _scoring(result: RunResult) -> float:
-    """Seconds that the test split took, its reading among them; NaN of a rule, which counts the log and all splits at once."""
-    return result.seconds.get("score test", float("nan"))
+def _microseconds(results: Sequence[RunResult], num_candidates: int) -> float | None:
+    """To read and score one test candidate; None of a rule, which counts the log and all splits at once."""
+    seconds = [result.seconds["score test"] for result in results if "score test" in result.seconds]
+    return 1e6 * float(np.mean(seconds)) / num_candidates if seconds else None
 
 
 def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, Any], dict[str, Any]]:
@@ -164,9 +170,14 @@ def _quick_settings(entry: RankerEntry) -> dict[str, Any]:
 
 
 def _run_or_read(
-    evaluation: EvaluationSet, workspace: Workspace, entry: RankerEntry, settings: Mapping[str, Any], seed: int
+    evaluation: EvaluationSet,
+    workspace: Workspace,
+    entry: RankerEntry,
+    settings: Mapping[str, Any],
+    seed: int,
+    encoders_dir: Path,
 ) -> RunResult:
-    """The result of one run.
+    """The result of one run; `encoders_dir` is where runs of ours leave their encoders for each other.
 
     Raises:
         ValueError: it cannot be run, or scored other candidates than the table's.
@@ -186,16 +197,17 @@ def _run_or_read(
     if result is None:
         own = read_evaluation_set(workspace)
         training_dir = store.run_dir(identity) / "training"
-        shared = _share_encoder(workspace, seed) if entry.kind == OURS else workspace
+        shared = _share_encoder(workspace, seed, encoders_dir) if entry.kind == OURS else workspace
         scores = train_and_score(shared, entry.name, settings, seed, training_dir)
         probabilities = scores.test
         if not scores.is_probability:
             slope, intercept = fit_platt(scores.validation, own.validation_labels)
             probabilities = 1.0 / (1.0 + np.exp(-(slope * scores.test + intercept)))
-        result = RunResult(scores.test, probabilities, scores.seconds, scores.num_parameters, own.candidates_hash)
+        seconds = (
+            scores.seconds if shared is workspace else _leave_encoder(training_dir, shared.run_dir, scores.seconds)
+        )
+        result = RunResult(scores.test, probabilities, seconds, scores.num_parameters, own.candidates_hash)
         store.write(identity, result)
-        if shared is not workspace:
-            _leave_encoder(training_dir, shared.run_dir)
         shutil.rmtree(training_dir)  # checkpoints and states, much larger than the answers
     if result.candidates_hash != evaluation.candidates_hash:
         raise ValueError(
@@ -205,22 +217,26 @@ def _run_or_read(
     return result
 
 
-def _share_encoder(workspace: Workspace, seed: int) -> Workspace:
+def _share_encoder(workspace: Workspace, seed: int, encoders_dir: Path) -> Workspace:
     """The folders whose encoder a run of ours takes over: the configuration's own, or what an earlier run of the comparison left."""
     seeded = dataclasses.replace(workspace.config, seed=seed)
     if Workspace(seeded).is_fresh("encode"):
         return workspace
-    folder = _encoders_dir(workspace) / Workspace(seeded).fingerprint("pretrain")
+    folder = encoders_dir / Workspace(seeded).fingerprint("pretrain")
     return Workspace(dataclasses.replace(workspace.config, run=str(folder.absolute())))
 
 
-def _leave_encoder(training_dir: Path, shared_dir: Path) -> None:
-    """Moves a run's encoder and states to where the next run with the same finds them."""
-    for stage in _ENCODER_STAGES:
-        if (training_dir / stage).exists() and not (shared_dir / stage).exists():
-            shared_dir.mkdir(parents=True, exist_ok=True)
-            shutil.move(training_dir / stage, shared_dir / stage)
+def _leave_encoder(training_dir: Path, shared_dir: Path, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Moves a run's encoder and states to where the next run with the same finds them.
 
-
-def _encoders_dir(workspace: Workspace) -> Path:
-    return workspace.root / "evidence" / "encoders"
+    Returns:
+        The run's seconds, those of the encoder's training among them, whichever run did it.
+    """
+    times = shared_dir / "seconds.json"
+    if not times.is_file():
+        shared_dir.mkdir(parents=True, exist_ok=True)
+        for stage in _ENCODER_STAGES:
+            if (training_dir / stage).exists():
+                shutil.move(training_dir / stage, shared_dir / stage)
+        write_json(times, {stage: seconds[stage] for stage in _ENCODER_STAGES if stage in seconds})
+    return {**seconds, **json.loads(times.read_text(encoding="utf-8"))}

@@ -50,21 +50,26 @@ class Study:
 
 def _encoders(config: Config) -> Study:
     own, is_masked = config.encoder.kind, config.pretraining.targets == "masked" and not config.pretraining.next_item
-    variants = [Variant(f"{own}, pretrained"), Variant(f"{own}, not pretrained", {"pretraining.enabled": False})]
-    if not is_masked:
-        variants.append(Variant(f"{own}, pretrained at masked rows", _AT_MASKED_ROWS))
+    # Eq. 10 tells the classes of masked rows: there must be more than one.
+    has_classes = config.behaviour.kind != "positive_only" or config.negatives.per_pool_row > 0
+    is_on, is_off = {"pretraining.enabled": True}, {"pretraining.enabled": False}
+    variants = [_as_configured(config, f"{own}, pretrained", f"{own}, not pretrained")]
+    variants += [Variant(f"{own}, pretrained", is_on), Variant(f"{own}, not pretrained", is_off)]
+    if has_classes:
+        variants.append(Variant(f"{own}, pretrained at masked rows", is_on | _AT_MASKED_ROWS))
     for kind in ("causal", "bidirectional", "gru"):
-        if kind == own:
-            continue
         settings: dict[str, Any] = {"encoder.kind": kind}
         words = f"{kind}, pretrained"
+        if kind == "bidirectional" and not has_classes:
+            continue
         if kind == "bidirectional" and not is_masked:
             settings, words = settings | _AT_MASKED_ROWS, f"{words} at masked rows"
-        variants += [
-            Variant(words, settings),
-            Variant(f"{kind}, not pretrained", settings | {"pretraining.enabled": False}),
-        ]
+        variants += [Variant(words, settings | is_on), Variant(f"{kind}, not pretrained", settings | is_off)]
     return Study("Encoders", "Which encoder, and is pretraining worth it? (Table 4)", variants)
+
+
+def _as_configured(config: Config, pretrained: str, otherwise: str) -> Variant:
+    return Variant(pretrained if config.pretraining.enabled else otherwise)
 
 
 def _contexts(config: Config) -> Study:
@@ -95,24 +100,35 @@ def _numbers(title: str, question: str, key: str, symbol: str, values: Sequence[
     return Study(title, question, [Variant(f"{symbol} = {own}"), *others])
 
 
+def _mask_ratio(config: Config) -> Study:
+    if not config.pretraining.enabled:
+        raise ValueError("Study 'mask_ratio' needs pretraining. Received: pretraining.enabled = false. Set it to true.")
+    question, key = "How many behaviours to mask? (Figure 4)", "pretraining.mask_ratio"
+    return _numbers("Mask ratio", question, key, "ratio", (0.2, 0.4, 0.6, 0.8), config)
+
+
 def _inference(_: Config) -> Study:
     rankers = [Variant(name, ranker=name) for name in (OWN, "rim", "bert4rec")]
-    return Study("Inference", "What does an answer cost? (Figure 5: see µs)", rankers)
+    question = "What does a score cost, with neighbours found before? (Figure 5: µs, reading and the first batch's tracing among them)"
+    return Study("Inference", question, rankers)
 
 
 def _retrieval(config: Config) -> Study:
-    own = Variant(f"tf_lift, BM25, K = {config.retrieval.num_neighbours}")
+    own = Variant(f"tf_lift, BM25, contexts: {config.predictor.contexts}")
     none = Variant("tf_lift, no neighbours' contexts", {"predictor.contexts": "none"})
     peers = [Variant(f"{name}, {words}", ranker=name) for name, words in (("rim", "BM25"), ("dert", "learned"))]
     return Study("Retrieval", "BM25 or learned retrieval?", [own, none, *peers])
 
 
-def _drift(config: Config) -> Study:
-    variants = [Variant("as configured"), Variant("without pretraining", {"pretraining.enabled": False})]
-    if config.situation.transitions is not None:
-        variants.append(Variant("without situation", {"situation.relations": "none"}))
-    variants.append(Variant("popularity", ranker="popularity"))
-    return Study("Drift", "How do numbers change with the time since the pool's end?", variants, BY_AGE)
+def _drift(_: Config) -> Study:
+    nothing = {"situation.relations": "none", "situation.overlap": False, "situation.encoded_neighbours": 0}
+    variants = [
+        Variant("as configured"),
+        Variant("without pretraining", {"pretraining.enabled": False}),
+        Variant("without situation", nothing),
+        Variant("popularity", ranker="popularity"),
+    ]
+    return Study("Drift", f"How do numbers change with {BY_AGE.words}?", variants, BY_AGE)
 
 
 def find_study(name: str, config: Config) -> Study:
@@ -125,14 +141,7 @@ def find_study(name: str, config: Config) -> Study:
         "encoders": _encoders,
         "contexts": _contexts,
         "situation": _situation,
-        "mask_ratio": lambda config: _numbers(
-            "Mask ratio",
-            "How many behaviours to mask? (Figure 4)",
-            "pretraining.mask_ratio",
-            "ratio",
-            (0.2, 0.4, 0.6, 0.8),
-            config,
-        ),
+        "mask_ratio": _mask_ratio,
         "neighbours": lambda config: _numbers(
             "Neighbours", "How many? (Figure 7)", "retrieval.num_neighbours", "K", (1, 5, 10, 20), config
         ),

@@ -75,7 +75,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
             str(facts[label]["tuning"]["trials"]),
             str(len(facts[label]["seeds"])),
             f"{facts[label]['seconds']:,.0f}",
-            f"{facts[label]['microseconds']:,.1f}".replace("nan", "-"),
+            "-" if facts[label]["microseconds"] is None else f"{facts[label]['microseconds']:,.1f}",
             f"{facts[label]['num_parameters']:,}",
         ]
         for label, row in cells.items()
@@ -83,7 +83,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     note = (
         f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
         f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; trials: of the search for settings on validation; "
-        "s: seconds of a run; µs: to read and score one test candidate. "
+        "s: seconds of a run, but for stages that the configuration's own run had done; µs: to read and score one test candidate. "
         + (
             _OF_PROBABILITIES
             if "LogLoss" in names

@@ -9,6 +9,7 @@ from benchmarks.evidence import compare as compare_module
 from benchmarks.evidence.compare import MeasuredRanker, compare
 from benchmarks.evidence.evaluation_set import POOLED, EvaluationSet
 from benchmarks.evidence.measures import measure
+from benchmarks.evidence.tables import format_difference
 from tf_lift import metrics
 
 NUM_USERS = 7
@@ -130,3 +131,16 @@ def test_equal_answers_differ_by_nothing_and_a_lone_peer_has_no_other() -> None:
     cell = table["a"][POOLED]["NDCG@10"]
     assert (cell["difference"], cell["low"], cell["high"]) == (0.0, 0.0, 0.0)
     assert table["b"][POOLED]["NDCG@10"]["best_peer"] is None
+
+
+def test_a_gain_in_an_undefined_metric_is_left_out() -> None:
+    evaluation = make_evaluation(SINGLE)
+    labels = np.ones_like(evaluation.labels)  # no user has both labels
+    evaluation = EvaluationSet(labels, *(getattr(evaluation, name) for name in list(vars(evaluation))[1:]))
+    scores = np.random.default_rng(2).random((2, 60))
+    ours = [
+        MeasuredRanker(str(place), "ours", [measure(evaluation, of_run, of_run)]) for place, of_run in enumerate(scores)
+    ]
+    gains = compare(ours, list(evaluation.columns), NUM_USERS, 20)["gains"]["1"][POOLED]
+    assert gains["per-user AUC"] == {} and set(gains["LogLoss"]) == {"difference", "low", "high"}
+    assert format_difference(gains["per-user AUC"]) == "-"

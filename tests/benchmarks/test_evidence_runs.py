@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,18 @@ def test_own_configurations_share_their_encoder(new_tiny: Callable[[], Any], mon
     assert pretrained == [7, 8]
     scores = [outcome.measured.runs[0].values(np.ones((1, group.evaluation.num_users))) for outcome in outcomes]
     assert not np.array_equal(scores[0], scores[1])
-    assert not list(log.folder.rglob("encoders"))
+    assert not list(log.folder.rglob("encoders*"))
+    results = [json.loads(path.read_text()) for path in log.folder.rglob("evidence/*/result.json")]
+    for seed in (7, 8):  # each run says what its encoder cost, whichever run trained it
+        seconds = [result["seconds"]["pretrain"] for result in results if result["identity"]["seed"] == seed]
+        assert len(seconds) == 3 and len(set(seconds)) == 1
+    (own,) = find_groups(sources[1:2], run_rankers.make_data_set, wants_ranking=False)
+    shutil.rmtree(Workspace(sources[1].load()).root / "evidence")
+    (unshared,) = run_rows(own, plan_rows(own, [OWN]), QUICKLY)
+    np.testing.assert_array_equal(
+        unshared.measured.runs[1].values(np.ones((1, own.evaluation.num_users))),
+        outcomes[1].measured.runs[1].values(np.ones((1, own.evaluation.num_users))),
+    )
 
 
 def test_a_result_of_another_configuration_or_data_set_is_not_used(tmp_path: Path, trainer: Trainer) -> None:

@@ -13,7 +13,6 @@ import pytest
 from benchmarks import studies
 from benchmarks.evidence.evaluation_set import BY_AGE, POOLED, read_evaluation_set
 from benchmarks.evidence.study_list import find_study
-from tf_lift.baselines.registry import find_ranker
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.trial_runner import OWN
 from tf_lift.workspace import Workspace
@@ -22,27 +21,56 @@ ROOT = Path(__file__).parents[2]
 STUDIES = ("encoders", "contexts", "mask_ratio", "neighbours", "length", "inference", "retrieval", "drift")
 
 
+@pytest.fixture
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are made of configurations alone."""
+    monkeypatch.setattr(studies, "make_data_set", lambda _: None)
+    monkeypatch.setattr(studies, "read_evaluation_set", lambda *_: None)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_variant_is_another_ranker_or_configuration(name: str) -> None:
-    source = ConfigSource(ROOT / "configs" / "tiny.toml")
-    study = find_study(name, source.load())
-    assert study.variants[0].settings == {} and study.variants[0].ranker == OWN
-    made = [(variant.ranker, repr(source.with_settings(variant.settings).load())) for variant in study.variants]
-    assert len(set(made)) == len(made) > 1
-    assert len({variant.label for variant in study.variants}) == len(made)
-    for variant in study.variants:
-        find_ranker(variant.ranker)
+def test_studies_of_every_shipped_configuration_have_rows_that_differ(
+    name: str, path: Path, without_data: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_LIFT_DATA", str(tmp_path))
+    source = ConfigSource(path)
+    _, rows = studies.plan_study(source, find_study(name, source.load()))
+    assert rows[0].entry.name == OWN and rows[0].source == source
+    assert len({row.label for row in rows}) == len(rows) > 1
+    assert len({(row.entry.name, repr(row.source.load())) for row in rows}) == len(rows)
 
 
-def test_encoders_are_compared_where_the_next_item_is_learnt() -> None:
-    source = ConfigSource(
-        ROOT / "configs" / "tiny.toml", ("pretraining.next_item=true", "predictor.next_item_logit=true")
-    )
+@pytest.mark.parametrize(
+    ("study", "override", "labels"),
+    [
+        ("encoders", "pretraining.enabled=false", ["causal, not pretrained", "causal, pretrained"]),
+        ("drift", "pretraining.enabled=false", ["as configured", "popularity"]),
+        ("retrieval", "predictor.contexts=none", ["tf_lift, BM25, contexts: none", "rim, BM25"]),
+    ],
+)
+def test_a_variant_that_is_the_configuration_itself_is_left_out(
+    study: str, override: str, labels: list[str], without_data: None
+) -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml", (override,))
+    _, rows = studies.plan_study(source, find_study(study, source.load()))
+    assert [row.label for row in rows][:2] == labels
+
+
+def test_masked_rows_are_asked_without_the_next_item() -> None:
+    settings = ("pretraining.next_item=true", "predictor.next_item_logit=true")
+    source = ConfigSource(ROOT / "configs" / "tiny.toml", settings)
     for variant in find_study("encoders", source.load()).variants:
         source.with_settings(variant.settings)
         is_masked = variant.settings.get("pretraining.targets") == "masked"
         assert is_masked == (variant.settings.get("pretraining.next_item") is False)
         assert is_masked == ("at masked rows" in variant.label or variant.label == "bidirectional, not pretrained")
+
+
+def test_mask_ratios_are_of_pretraining() -> None:
+    config = ConfigSource(ROOT / "configs" / "tiny.toml", ("pretraining.enabled=false",)).load()
+    with pytest.raises(ValueError, match=r"needs pretraining\. Received: pretraining\.enabled = false"):
+        find_study("mask_ratio", config)
 
 
 def test_the_situation_needs_its_tables() -> None:
@@ -66,8 +94,8 @@ def test_ages_are_quarters_of_the_time_since_the_pool_ends(tiny: Any) -> None:
     quarters = {heading: chosen for heading, chosen in found.columns.items() if heading != POOLED}
     assert len(quarters) == 4
     assert (np.sum(list(quarters.values()), axis=0) == 1).all()
-    ends = [float(heading.split()[2]) for heading in quarters]
-    assert ends == sorted(ends) and float(next(iter(quarters)).split()[0]) >= 0
+    ends = [float(heading.split()[4]) for heading in quarters]
+    assert ends == sorted(ends) and float(next(iter(quarters)).split()[2]) >= 0
 
 
 def test_a_study_is_run_and_reported(new_tiny: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:

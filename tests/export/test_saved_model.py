@@ -40,6 +40,8 @@ CASES = {
         "situation.overlap_neighbours=3",
     ),
     "encoded_futures": (
+        "rim",
+        "predictor.standardise=true",
         "situation.overlap=true",
         "situation.overlap_rows=20",
         "situation.overlap_neighbours=3",

@@ -13,6 +13,7 @@ from tf_lift.workspace import Workspace
 # each key is checked with those before it.
 _PRINTED: Mapping[str, Any] = {
     "situation.relations": "none",
+    "situation.encoded_neighbours": 0,
     "situation.overlap": False,
     "predictor.next_item_logit": False,
     "pretraining.next_item": False,
@@ -25,6 +26,7 @@ _PRINTED: Mapping[str, Any] = {
     "predictor.neighbour_label": False,
     "predictor.score_bias": False,
     "predictor.match_statistics": False,
+    "predictor.standardise": False,
     "predictor.joint": False,
     "predictor.initial_embeddings": "random",
     "predictor.freeze_embeddings": False,

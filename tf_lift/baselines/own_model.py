@@ -54,7 +54,7 @@ def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> Ranker
     return RankerScores(
         scores.get("validation", np.zeros(0)),
         scores.get("test", np.zeros(0)),
-        is_probability=True,
+        is_probability=config.training.loss == "pointwise",  # else as calibrated as validation allowed
         seconds=seconds,
         num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
         validation_loss=min(history["loss"]),
@@ -65,7 +65,12 @@ def _take_over(own: Workspace, workspace: Workspace) -> None:
     """Copies the encoder and the datastore of the configuration's own run, if they are what this one would train: same seed and all."""
     for stage in _STAGES[:2]:
         if own.is_fresh(stage) and not workspace.is_fresh(stage):
-            shutil.copytree(own.stage_dir(stage), workspace.stage_dir(stage), dirs_exist_ok=True)
+            target = workspace.stage_dir(stage)
+            partial = target.with_name(f"{stage}.partial")
+            for stale in (partial, target):
+                shutil.rmtree(stale, ignore_errors=True)
+            shutil.copytree(own.stage_dir(stage), partial)
+            partial.rename(target)  # a copy that was killed is not taken for a whole one
 
 
 def override_config(config: Config, overrides: Mapping[str, Any]) -> Config:

@@ -243,11 +243,11 @@ class Predictor(tfrs.Model):
         read = {OVERLAPS: graph.features(found, time, fields[..., schema.item_index])}
         if self.config.situation.encoded_neighbours:
             near = found.nearest(self.config.situation.encoded_neighbours)
-            num_future = graph.num_visible_future(near.rows, time, self.datastore.context_length)
+            rows_or_none = tf.where(near.mask, near.rows, NO_ROW)
             read |= {
-                _FUTURE_ROWS: tf.where(near.mask, near.rows, NO_ROW),
+                _FUTURE_ROWS: rows_or_none,
                 _FUTURE_OVERLAPS: near.overlaps,
-                _NUM_FUTURE: tf.where(near.mask, num_future, 0),
+                _NUM_FUTURE: self.datastore.num_visible_future(rows_or_none, time[:, None, None]),
             }
         return read
 

@@ -131,20 +131,6 @@ class OverlapGraph:
         top, chosen = tf.math.top_k(overlaps, tf.minimum(self.settings.num_neighbours, self.settings.num_rows))
         return SituationNeighbours(tf.gather(rows, chosen, batch_dims=2), tf.maximum(top, 0.0), top >= 0.0)
 
-    def num_visible_future(self, rows: tf.Tensor, times: tf.Tensor, length: int) -> tf.Tensor:
-        """How many of the next rows of the same users there are strictly before a time.
-
-        Args:
-            rows: int32 [B, m, K] row ids.
-            times: int64 [B].
-            length: at most.
-
-        Returns:
-            int32 [B, m, K].
-        """
-        _, is_there = self._items_after(rows, tf.range(1, length + 1), times)
-        return tf.reduce_sum(tf.cast(is_there, tf.int32), axis=-1)
-
     def _item_weights(self, items: tf.Tensor, mask: tf.Tensor, num_rows: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
         """float32 [B, I]: idf of each item of the history as of the time, times 0.9 for each step of its age; 0 for other items."""
         total = tf.cast(tf.searchsorted(self.pool_times, times, side="left"), tf.float32)[:, None]

@@ -23,6 +23,7 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
     "training.l2": (1e-5, 1e-4, 1e-3),
 }
 _NEEDS = {
+    "predictor.standardise": ("predictor.match_statistics", True),
     "predictor.residual_logit": ("predictor.target_state", True),
     "predictor.next_item_logit": ("pretraining.next_item", True),
 }

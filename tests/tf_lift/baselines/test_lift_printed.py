@@ -43,6 +43,9 @@ def test_switches_are_those_of_the_configurations_named_paper(
             "predictor.next_item_logit=true",
             "predictor.joint=true",
             'situation.relations="all"',
+            "situation.overlap=true",
+            "situation.encoded_neighbours=4",
+            "predictor.standardise=true",
         ],
     )
     paper = load_config(CONFIGS / f"{name}_paper.toml")

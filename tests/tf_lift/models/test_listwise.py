@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_lift import fit
 from tf_lift.baselines.no_learning import fit_platt
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
@@ -81,7 +82,21 @@ def test_probabilities_of_a_listwise_model_are_calibrated_on_validation(tiny: An
     assert fit_platt(odds, labels) == pytest.approx((1.0, 0.0), abs=0.02)
 
 
-def test_a_calibration_keeps_the_order(tiny: Any) -> None:
-    model, _ = build(tiny.dataset(*tiny.honest), loss="listwise")
+def test_a_calibration_keeps_the_order_and_refuses_to_turn_it(tiny: Any) -> None:
+    model, slates = build(tiny.dataset(*tiny.honest), loss="listwise")
+    before = model(slates, training=False).logits.numpy()
+    model.calibrate(0.25, -3.0)
+    np.testing.assert_allclose(model(slates, training=False).logits, 0.25 * before - 3.0, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"above 0\. Received: -0\.5"):
         model.calibrate(-0.5, 0.0)
+
+
+def test_a_model_that_ranks_nothing_stays_uncalibrated(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, slates = build(tiny.dataset(*tiny.honest), loss="listwise")
+    before = model(slates, training=False).logits.numpy()
+    monkeypatch.setattr(fit, "fit_platt", lambda *_: (-0.1, 2.0))
+    fit._calibrate(model, tf.data.Dataset.from_tensors(slates))
+    np.testing.assert_array_equal(model(slates, training=False).logits, before)
+    assert "probabilities are not calibrated" in caplog.text

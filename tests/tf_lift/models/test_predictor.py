@@ -10,10 +10,13 @@ import tensorflow as tf
 
 from tf_lift.config import Behaviour
 from tf_lift.data.dataset import read_examples
-from tf_lift.data.dataset_files import Dataset
+from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.datastore import Datastore, build_datastore
-from tf_lift.fit import build_predictor, read_predictor_weights
+from tf_lift.encode import read_datastore
+from tf_lift.evaluate import read_candidates
+from tf_lift.fit import build_predictor, positive_rate, read_predictor, read_predictor_weights
+from tf_lift.layers.match_statistics import MatchStatistics
 from tf_lift.models.predictor import Predictor
 
 LENGTH = 6
@@ -257,3 +260,19 @@ def test_same_answer_after_saving_and_reading(
     assert np.abs(logits(other, slates) - logits(model, slates)).max() > 1e-3
     read_predictor_weights(other, tmp_path)
     np.testing.assert_array_equal(logits(other, slates), logits(model, slates))
+
+
+def test_a_fit_standardises_by_the_train_candidates(tiny: Any) -> None:
+    workspace = tiny.trained("predictor.standardise=true", "run=standardised")
+    trained = open_dataset(workspace)
+    spec = build_example_spec(workspace.config, len(trained.info.statistic_sets))
+    model = read_predictor(workspace, trained, read_datastore(workspace, trained), spec)
+    found = {
+        name: weight for weight in model.weights for name in ("mean", "deviation") if weight.name.endswith(f"/{name}:0")
+    }
+    train = read_candidates(trained, spec, "train")
+    plain = MatchStatistics(positive_rate(trained))
+    features = plain(train.match_counts, train.match_positives).numpy()
+    np.testing.assert_allclose(found["mean"], features.mean(axis=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["deviation"], np.maximum(features.std(axis=0), 1e-3), rtol=1e-2, atol=1e-4)
+    assert np.ptp(found["deviation"].numpy()) > 0.1

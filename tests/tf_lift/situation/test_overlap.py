@@ -110,16 +110,6 @@ def test_features_are_those_of_loops(seed, is_static):
         np.testing.assert_allclose(ask(graph, items, 5, time, candidates), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_visible_futures_are_those_of_the_log():
-    log, positive = random_log(2)
-    rows, times = np.arange(160, dtype=np.int32).reshape(2, 8, 10), np.array([25, 70])
-    found = build(log, positive).num_visible_future(tf.constant(rows), tf.constant(times), 5)
-    flat = rows.ravel()
-    expected = log.num_visible_future(flat, log.user_indices()[flat], np.repeat(times, 80), 5).reshape(rows.shape)
-    np.testing.assert_array_equal(found, expected)
-    assert set(np.unique(expected)) == set(range(6))
-
-
 def test_what_happens_from_the_time_on_changes_nothing():
     log, positive = random_log(3)
     time = 35
