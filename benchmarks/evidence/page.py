@@ -43,9 +43,7 @@ def write_page(
     for name, (protocol, tables, plot) in groups.items():
         image = base64.b64encode(plot.read_bytes()).decode("ascii")
         parts.append(f"<h2>{_text(name)}</h2><p class=note>{_text(protocol)}</p>")
-        parts.append(
-            f'<section><img alt="Differences to the best peer, by ranker" src="data:image/png;base64,{image}"></section>'
-        )
+        parts.append(f'<section><img alt="Differences between rankers" src="data:image/png;base64,{image}"></section>')
         parts += [_section(table) for table in tables]
     body = "\n".join(parts)
     path.write_text(
@@ -65,7 +63,7 @@ def to_markdown(title: str, introduction: str, groups: Mapping[str, tuple[str, S
     """
     lines = [f"# {title}", "", introduction]
     for name, (protocol, tables, plot) in groups.items():
-        lines += ["", f"## {name}", "", protocol, "", f"![Differences to the best peer, by ranker]({plot.name})"]
+        lines += ["", f"## {name}", "", protocol, "", f"![Differences between rankers]({plot.name})"]
         for table in tables:
             lines += ["", f"### {table.title}", "", _markdown_row(table.columns)]
             lines.append("| --- |" + " ---: |" * (len(table.columns) - 1))

@@ -83,7 +83,8 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     note = (
         f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
         f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; trials: of the search for settings on validation; "
-        "s: seconds of a run, but for stages that the configuration's own run had done; µs: to read and score one test candidate. "
+        "s: seconds of a run, but for stages that the configuration's own run had done; "
+        "µs: to read and score one test candidate, tracing among it. "
         + (
             _OF_PROBABILITIES
             if "LogLoss" in names
