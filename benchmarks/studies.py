@@ -11,7 +11,7 @@ from benchmarks.evidence import command
 from benchmarks.evidence.evaluation_set import read_evaluation_set
 from benchmarks.evidence.run_list import Group, Row
 from benchmarks.evidence.run_rankers import make_data_set
-from benchmarks.evidence.study_list import Study, find_study
+from benchmarks.evidence.study_list import STUDIES, Study, find_study
 from tf_lift.baselines.registry import find_ranker
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.ranker_tuner import TUNERS
@@ -46,11 +46,7 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks.studies",
         description="Trains variants of a configuration, in some studies peers too, on the same candidates, and says how they differ.",
     )
-    parser.add_argument(
-        "--study",
-        required=True,
-        help="encoders, contexts, situation, mask_ratio, neighbours, length, inference, retrieval or drift",
-    )
+    parser.add_argument("--study", required=True, help=", ".join(STUDIES))
     parser.add_argument("--config", required=True, help="TOML file")
     command.add_run_flags(parser)
     parser.set_defaults(trials=0, tuner=TUNERS[0])

@@ -31,10 +31,10 @@ def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     ages = (dataset.log.time[rows] - dataset.info.boundaries.train_from) / _DAY
     edges = np.quantile(ages, np.arange(1, _NUM_AGES) / _NUM_AGES)
     quarter = np.searchsorted(edges, ages, side="left")
+    masks = {place: quarter == place for place in np.unique(quarter).tolist()}
     return {
-        f"quarter {place + 1}: {ages[quarter == place].min():.1f} to {ages[quarter == place].max():.1f} days": quarter
-        == place
-        for place in np.unique(quarter).tolist()
+        f"quarter {place + 1}: {ages[chosen].min():.1f} to {ages[chosen].max():.1f} days": chosen
+        for place, chosen in masks.items()
     }
 
 

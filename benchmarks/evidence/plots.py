@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.evidence.evaluation_set import POOLED
 from benchmarks.evidence.measures import LOWER_IS_BETTER
-from benchmarks.evidence.tables import leading_metric
+from benchmarks.evidence.tables import is_study, leading_metric
 
 _COLOURS = {"ours": "#c2410c", "learned": "#2563c9", "rule": "#57606a"}
 _WORDS = {"ours": "this project", "learned": "learned peer", "rule": "rule"}
@@ -44,7 +44,7 @@ def plot_group(group: Mapping[str, Any], path: Path) -> None:
     panels[0].set_yticks(range(len(order)), order, fontsize=9)
     for name, label in zip(order, panels[0].get_yticklabels(), strict=True):
         label.set_color(_COLOURS[comparison["kinds"][name]])
-    other = "the first row" if _is_study(comparison) else "the best other peer"
+    other = "the first row" if is_study(comparison) else "the best other peer"
     figure.suptitle(f"{group['name']}: {metric}, difference to {other} and its 95 % interval", fontsize=11)
     kinds = [kind for kind in _COLOURS if kind in comparison["kinds"].values()]
     handles = [panels[0].plot([], [], "o-", color=_COLOURS[kind], label=_WORDS[kind])[0] for kind in kinds]
@@ -52,15 +52,11 @@ def plot_group(group: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _is_study(comparison: Mapping[str, Any]) -> bool:
-    return set(comparison["kinds"].values()) == {"ours"}
-
-
 def _find_interval(
     comparison: Mapping[str, Any], name: str, column: str, metric: str
 ) -> tuple[float, float, float] | None:
     """Low end, difference and high end; None where there is nothing to differ from."""
-    if not _is_study(comparison):
+    if not is_study(comparison):
         cell = comparison["rankers"][name][column][metric]
         return None if cell["best_peer"] is None else (cell["low"], cell["difference"], cell["high"])
     if name not in comparison["gains"]:

@@ -1,7 +1,7 @@
 """The paper's studies and this project's own questions, as the rows of a table each."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_AGE, BY_GAP, Slicing
@@ -53,7 +53,7 @@ def _encoders(config: Config) -> Study:
     # Eq. 10 tells the classes of masked rows: there must be more than one.
     has_classes = config.behaviour.kind != "positive_only" or config.negatives.per_pool_row > 0
     is_on, is_off = {"pretraining.enabled": True}, {"pretraining.enabled": False}
-    variants = [_as_configured(config, f"{own}, pretrained", f"{own}, not pretrained")]
+    variants = [Variant(f"{own}, {'pretrained' if config.pretraining.enabled else 'not pretrained'}")]
     variants += [Variant(f"{own}, pretrained", is_on), Variant(f"{own}, not pretrained", is_off)]
     if has_classes:
         variants.append(Variant(f"{own}, pretrained at masked rows", is_on | _AT_MASKED_ROWS))
@@ -66,10 +66,6 @@ def _encoders(config: Config) -> Study:
             settings, words = settings | _AT_MASKED_ROWS, f"{words} at masked rows"
         variants += [Variant(words, settings | is_on), Variant(f"{kind}, not pretrained", settings | is_off)]
     return Study("Encoders", "Which encoder, and is pretraining worth it? (Table 4)", variants)
-
-
-def _as_configured(config: Config, pretrained: str, otherwise: str) -> Variant:
-    return Variant(pretrained if config.pretraining.enabled else otherwise)
 
 
 def _contexts(config: Config) -> Study:
@@ -131,27 +127,29 @@ def _drift(_: Config) -> Study:
     return Study("Drift", f"How do numbers change with {BY_AGE.words}?", variants, BY_AGE)
 
 
+STUDIES: Mapping[str, Callable[[Config], Study]] = {
+    "encoders": _encoders,
+    "contexts": _contexts,
+    "situation": _situation,
+    "mask_ratio": _mask_ratio,
+    "neighbours": lambda config: _numbers(
+        "Neighbours", "How many? (Figure 7)", "retrieval.num_neighbours", "K", (1, 5, 10, 20), config
+    ),
+    "length": lambda config: _numbers(
+        "Length of contexts", "How long? (Figure 8)", "retrieval.context_length", "L", (5, 10, 20, 50), config
+    ),
+    "inference": _inference,
+    "retrieval": _retrieval,
+    "drift": _drift,
+}
+
+
 def find_study(name: str, config: Config) -> Study:
     """The study of a name around a configuration.
 
     Raises:
         ValueError: there is none, or the configuration lacks what it needs.
     """
-    studies = {
-        "encoders": _encoders,
-        "contexts": _contexts,
-        "situation": _situation,
-        "mask_ratio": _mask_ratio,
-        "neighbours": lambda config: _numbers(
-            "Neighbours", "How many? (Figure 7)", "retrieval.num_neighbours", "K", (1, 5, 10, 20), config
-        ),
-        "length": lambda config: _numbers(
-            "Length of contexts", "How long? (Figure 8)", "retrieval.context_length", "L", (5, 10, 20, 50), config
-        ),
-        "inference": _inference,
-        "retrieval": _retrieval,
-        "drift": _drift,
-    }
-    if name not in studies:
-        raise ValueError(f"--study must be one of {', '.join(studies)}. Received: {name!r}.")
-    return studies[name](config)
+    if name not in STUDIES:
+        raise ValueError(f"--study must be one of {', '.join(STUDIES)}. Received: {name!r}.")
+    return STUDIES[name](config)

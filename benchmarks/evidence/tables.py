@@ -36,20 +36,20 @@ class EvidenceTable:
 def build_tables(group: Mapping[str, Any]) -> list[EvidenceTable]:
     """The tables of one group's summary: all metrics, the leading one by slice, and differences to the best peer."""
     comparison, heading = group["comparison"], group["slicing"]["heading"]
-    kinds = set(comparison["kinds"].values())
-    if kinds == {"ours"}:  # a study: no peers to differ from
-        return [
-            _build_pooled(group),
-            _build_by_slice(group),
-            *([_build_gains(comparison, heading)] * (len(comparison["kinds"]) > 1)),
-        ]
-    return [
-        _build_pooled(group),
-        _build_by_slice(group),
-        *([_build_own_differences(comparison, heading)] if "ours" in kinds else []),
-        *([_build_gains(comparison, heading)] if comparison["gains"] else []),
-        *(_build_differences(comparison, column) for column in comparison["columns"]),
-    ]
+    has_peers = not is_study(comparison)
+    tables = [_build_pooled(group), _build_by_slice(group)]
+    if has_peers and "ours" in comparison["kinds"].values():
+        tables.append(_build_own_differences(comparison, heading))
+    if comparison["gains"]:
+        tables.append(_build_gains(comparison, heading))
+    if has_peers:
+        tables += [_build_differences(comparison, column) for column in comparison["columns"]]
+    return tables
+
+
+def is_study(comparison: Mapping[str, Any]) -> bool:
+    """Whether all rankers are this project's: there are no peers to differ from."""
+    return set(comparison["kinds"].values()) == {"ours"}
 
 
 def leading_metric(comparison: Mapping[str, Any]) -> str:
