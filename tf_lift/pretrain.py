@@ -72,14 +72,12 @@ def build_pretrainer(dataset: Dataset, datastore: Datastore) -> Pretrainer:
         datastore,
         tf.constant(table[:num_pool_items]),
         tf.constant(popular),
-        dataset.info.boundaries.train_from,
     )
-    length = config.retrieval.context_length
     model(
         {
             "first_row": tf.zeros([1], tf.int32),
             "num_rows": tf.ones([1], tf.int32),
-            "noise": tf.zeros([1, length, model.noise_width]),
+            "noise": tf.zeros([1, model.window_length, model.noise_width]),
         }
     )
     return model
@@ -116,8 +114,8 @@ def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str,
     train = ~held_out if len(first) > 1 else held_out
 
     def batches(chosen: np.ndarray, seed: int, shuffle: bool) -> tf.data.Dataset:
-        length, size = config.retrieval.context_length, config.pretraining.batch_size
-        return window_batches(first[chosen], count[chosen], length, model.noise_width, size, seed, shuffle)
+        shape, size = (model.window_length, model.noise_width), config.pretraining.batch_size
+        return window_batches(first[chosen], count[chosen], shape, size, seed, shuffle)
 
     def validate() -> dict[str, float]:
         metrics = model.evaluate(batches(held_out, config.seed, False), verbose=0, return_dict=True)

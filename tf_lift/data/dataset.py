@@ -54,8 +54,7 @@ def read_examples(
 def window_batches(
     first_rows: np.ndarray,
     num_rows: np.ndarray,
-    context_length: int,
-    noise_width: int,
+    noise_shape: tuple[int, int],
     batch_size: int,
     seed: int,
     shuffle: bool,
@@ -65,19 +64,18 @@ def window_batches(
     Args:
         first_rows: int64 [W].
         num_rows: int64 [W].
-        context_length: L.
-        noise_width: random numbers a row.
+        noise_shape: rows that need random numbers, and how many each.
         batch_size: windows of a batch, over all replicas.
         seed: of the epoch.
         shuffle: whether the order is drawn.
 
     Returns:
-        A data set of `first_row`, `num_rows` int32 [B] and `noise` float32 [B, L, noise_width].
+        A data set of `first_row`, `num_rows` int32 [B] and `noise` float32 [B, *noise_shape].
     """
 
     def add_noise(first_row: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(first_row, tf.int64)])
-        noise = tf.random.stateless_uniform([context_length, noise_width], seed=seeds)
+        noise = tf.random.stateless_uniform(noise_shape, seed=seeds)
         return {"first_row": first_row, "num_rows": count, "noise": noise}
 
     options = tf.data.Options()

@@ -1,6 +1,5 @@
 """The item that a user has next: its loss in pretraining, and the logits of candidates."""
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -8,14 +7,14 @@ import tensorflow as tf
 
 from tf_lift.config import Config
 from tf_lift.data.masking import label_ids, rows_strictly_before
-from tf_lift.datastore import Datastore, Window
+from tf_lift.datastore import Window
 from tf_lift.layers.next_item_head import NextItemHead
 from tf_lift.models.encoder import Encoder
 from tf_lift.schema import UNKNOWN_ID
 
 
 class NextItemLosses(NamedTuple):
-    """The losses of the rows of a window, and of the row after it, as next items.
+    """The losses of the rows of a window as next items.
 
     Attributes:
         losses: float32 [B, L + 1], 0 where a row does not count.
@@ -30,26 +29,21 @@ class NextItem(tf.keras.layers.Layer):
     """Tells the items of positive rows from what their user did before; called, it gives softmax cross-entropies.
 
     The item of a row is told from the state of the rows strictly before its time, which is what the predictor asks: rows that share
-    a time are all told from the state before it. The pool's row just after a window is told as well, as no other row needs the state
-    of a full window.
+    a time are all told from the state before it.
 
     Differences from the paper: it has no such loss.
 
     Args:
         encoder: the encoder of the behaviours, built or not.
         config: the configuration.
-        datastore: the log.
         popular_items: int32 [R] item ids of pool rows, to draw items by popularity.
-        pool_until: epoch seconds; rows from then on are no pool rows.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         config: Config,
-        datastore: Datastore,
         popular_items: tf.Tensor,
-        pool_until: int,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
@@ -64,10 +58,7 @@ class NextItem(tf.keras.layers.Layer):
         self.head = NextItemHead(
             self.encoder.embedding, self._item_index, section.state_dim, section.unknown_rate, name="head"
         )
-        self._datastore = datastore
-        self._longer = dataclasses.replace(datastore, context_length=datastore.context_length + 1)
         self._is_positive = tf.constant([config.behaviour.is_positive(value) for value in range(num_classes)])
-        self._pool_until = pool_until
         self._num_samples, self._unknown_rate = config.pretraining.next_item_samples, section.unknown_rate
         self._popular_items = popular_items
         counts = np.bincount(popular_items.numpy(), minlength=self.head.num_items)
@@ -77,29 +68,26 @@ class NextItem(tf.keras.layers.Layer):
 
     def call(
         self,
-        inputs: dict[str, tf.Tensor],
         window: Window,
         fields: tf.Tensor,
         rows: tf.Tensor,
+        noise: tf.Tensor,
         training: bool | None = None,
     ) -> NextItemLosses:
         """Computes the losses.
 
         Args:
-            inputs: what the pretrainer reads: `first_row`, `num_rows` and `noise`.
-            window: the rows.
-            fields: int32 [B, L, M], theirs, with UNKNOWN_ID where training hides them.
-            rows: float32 [B, L, v], their states by the encoder of the behaviours.
+            window: the rows, L + 1 of them.
+            fields: int32 [B, L + 1, M], theirs, with UNKNOWN_ID where training hides them.
+            rows: float32 [B, L + 1, v], their states by the encoder of the behaviours.
+            noise: float32 [B, L + 1, ..] uniform in [0, 1), of which samples are drawn.
             training: whether dropout is on.
         """
         rows = self._own_rows(window._replace(fields=fields), rows, training)
-        longer = self._one_row_longer(inputs["first_row"], inputs["num_rows"])
-        visible = rows_strictly_before(longer.times, longer.mask)  # [B, L + 1]
-        counts = longer.mask & tf.gather(self._is_positive, longer.behaviours) & (visible > 0)
-        is_hidden = tf.pad(fields[..., self._item_index] == UNKNOWN_ID, [[0, 0], [0, 1]])
-        items = tf.where(is_hidden, UNKNOWN_ID, longer.fields[..., self._item_index])
+        visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
+        counts = window.mask & tf.gather(self._is_positive, window.behaviours) & (visible > 0)
         before = tf.boolean_mask(self.encoder.states_before(rows, visible), counts)  # [n, v]
-        losses = self._cross_entropies(before, tf.boolean_mask(items, counts), inputs["noise"])
+        losses = self._cross_entropies(before, tf.boolean_mask(fields[..., self._item_index], counts), noise)
         shape = tf.shape(counts, tf.int64)
         return NextItemLosses(tf.scatter_nd(tf.where(counts), losses, shape), tf.cast(counts, tf.float32))
 
@@ -124,14 +112,6 @@ class NextItem(tf.keras.layers.Layer):
             return rows
         labels = label_ids(window.behaviours, window.mask)
         return self.encoder.encode_rows(window.fields, labels, window.mask, training=training)
-
-    def _one_row_longer(self, first_row: tf.Tensor, num_rows: tf.Tensor) -> Window:
-        """The window with the pool's next row of the same user, if there is one; [B, L + 1]."""
-        store, after = self._datastore, first_row + num_rows
-        safe = tf.minimum(after, tf.size(store.times) - 1)
-        is_next = (tf.gather(store.user_indices, safe) == tf.gather(store.user_indices, first_row)) & (after == safe)
-        is_next &= tf.gather(store.times, safe) < self._pool_until
-        return self._longer.window(first_row, num_rows + tf.cast(is_next, tf.int32))
 
     def _cross_entropies(self, states: tf.Tensor, items: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         """float32 [n], the losses of states float32 [n, v] and the items int32 [n] that came next."""

@@ -1,5 +1,6 @@
 """Pretraining of the encoder by masking behaviours (eqs. 9 and 10), and by the next item."""
 
+import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -60,7 +61,10 @@ class Pretrainer(tfrs.Model):
     `targets = "queries"` reads it at (x, MSK) appended to the rows strictly before x, which is what the predictor asks: for every
     row of the window, and for `negatives_per_row` items drawn at random in a log of positives only.
 
-    Differences from the paper: "queries", and `next_item`, a second loss (`NextItem`).
+    A window is read with the row before it, L + 1 rows at most: its newest row then stands behind a full history, as every row of a
+    user of many rows does when the predictor asks.
+
+    Differences from the paper: the row before a window, "queries", and `next_item`, a second loss (`NextItem`).
 
     Args:
         encoder: the encoder.
@@ -68,7 +72,6 @@ class Pretrainer(tfrs.Model):
         datastore: the log, without states.
         item_table: int32 [I + 2, M] fields of each item id; needed to draw negatives.
         popular_items: int32 [R] item ids of pool rows, to draw negatives by popularity.
-        pool_until: epoch seconds; rows from then on are no pool rows.
     """
 
     def __init__(
@@ -78,13 +81,12 @@ class Pretrainer(tfrs.Model):
         datastore: Datastore,
         item_table: tf.Tensor,
         popular_items: tf.Tensor,
-        pool_until: int,
     ) -> None:
         super().__init__(name="pretrainer")
         self.encoder = encoder
         self.head = BehaviourHead(config.encoder.state_dim, config.behaviour.num_classes, name="behaviour_head")
         self.config = config
-        self._datastore = datastore
+        self._datastore = dataclasses.replace(datastore, context_length=datastore.context_length + 1)
         self._item_table = item_table
         self._popular_items = popular_items
         self._num_classes = config.behaviour.num_classes
@@ -98,8 +100,13 @@ class Pretrainer(tfrs.Model):
         self.task = tfrs.tasks.Ranking(loss=loss(from_logits=True, reduction=losses.Reduction.SUM), metrics=metrics)
         self.next_item: NextItem | None = None
         if config.pretraining.next_item:
-            self.next_item = NextItem(encoder, config, datastore, popular_items, pool_until, name="next_item")
+            self.next_item = NextItem(encoder, config, popular_items, name="next_item")
             self._next_item_loss = tf.keras.metrics.Mean(name="next_item_loss")
+
+    @property
+    def window_length(self) -> int:
+        """L + 1, the rows that a window is read with."""
+        return self._datastore.context_length
 
     @property
     def num_negatives(self) -> int:
@@ -118,10 +125,10 @@ class Pretrainer(tfrs.Model):
         """Predicts hidden behaviours and next items.
 
         Args:
-            inputs: `first_row`, `num_rows` int32 [B], and `noise` float32 [B, L, noise_width] uniform in [0, 1).
+            inputs: `first_row`, `num_rows` int32 [B], and `noise` float32 [B, L + 1, noise_width] uniform in [0, 1).
             training: whether dropout is on.
         """
-        window = self._datastore.window(inputs["first_row"], inputs["num_rows"])
+        window = self._read_window(inputs["first_row"], inputs["num_rows"])
         noise = inputs["noise"]
         masked = choose_masked(noise[..., 0], window.times, window.mask, self.config.pretraining.mask_ratio)
         labels = tf.where(masked, masked_label(self._num_classes), label_ids(window.behaviours, window.mask))
@@ -130,17 +137,24 @@ class Pretrainer(tfrs.Model):
             fields = _hide_ids(fields, unknown)
         if self.config.pretraining.targets == "masked":
             rows = self.encoder.encode_rows(fields, labels, window.mask, training=training)
-            next_items = self._next_items(inputs, window, fields, rows, training)
+            next_items = self._next_items(window, fields, rows, noise, training)
             return PretrainerAnswers(self.head(rows), window.behaviours, tf.cast(masked, tf.float32), next_items)
-        visible = rows_strictly_before(window.times, window.mask)  # [B, L]
+        visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
         queries, truth = self._queries(window, noise)
         copies = 1 + self.num_negatives
         if training:  # drawn items too: else an unknown item would mean a positive
             queries = _hide_ids(queries, tf.tile(unknown, [1, copies]))
         states = self.encoder(fields, labels, window.mask, queries, tf.tile(visible, [1, copies]), training=training)
         weights = tf.tile(tf.cast(window.mask, tf.float32), [1, copies])
-        next_items = self._next_items(inputs, window, fields, states.rows, training)
+        next_items = self._next_items(window, fields, states.rows, noise, training)
         return PretrainerAnswers(self.head(states.queries), truth, weights, next_items)
+
+    def _read_window(self, first_row: tf.Tensor, num_rows: tf.Tensor) -> Window:
+        """A window with the row before it of the same user, if there is one; [B, L + 1]."""
+        users = self._datastore.user_indices
+        is_first = tf.gather(users, tf.maximum(first_row - 1, 0)) != tf.gather(users, first_row)
+        num_before = tf.where(is_first | (first_row == 0), 0, 1)
+        return self._datastore.window(first_row - num_before, num_rows + num_before)
 
     def _queries(self, window: Window, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""
@@ -161,16 +175,16 @@ class Pretrainer(tfrs.Model):
 
     def _next_items(
         self,
-        inputs: dict[str, tf.Tensor],
         window: Window,
         fields: tf.Tensor,
         rows: tf.Tensor,
+        noise: tf.Tensor,
         training: bool | None,
     ) -> NextItemLosses | None:
         """What `NextItem` returns, where there is one."""
         if self.next_item is None:
             return None
-        return self.next_item(inputs, window, fields, rows, training=training)
+        return self.next_item(window, fields, rows, noise, training=training)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean over a window's places, summed over windows and divided by the global batch size, so that replicas add up."""

@@ -50,7 +50,7 @@ def test_missing_examples_are_an_error(dataset: Dataset) -> None:
 def read_window_batches(seed: int, shuffle: bool, batch_size: int = 4) -> dict[int, tuple[int, np.ndarray]]:
     """first row -> (number of rows, noise), in the order of the batches."""
     first, count = np.arange(0, 70, 7), np.arange(1, 11)
-    batches = list(window_batches(first, count, 5, 3, batch_size, seed, shuffle))
+    batches = list(window_batches(first, count, (5, 3), batch_size, seed, shuffle))
     assert [len(batch["first_row"]) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     return {
         int(row): (int(number), noise)

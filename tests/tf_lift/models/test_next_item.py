@@ -40,7 +40,7 @@ def build(dataset: Dataset) -> tuple[Pretrainer, Datastore, dict[str, np.ndarray
     store = build_datastore(dataset.log, None, LENGTH)
     model = build_pretrainer(dataset, store)
     first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
-    batch = next(iter(window_batches(first, count, LENGTH, model.noise_width, NUM_WINDOWS, 5, True)))
+    batch = next(iter(window_batches(first, count, (LENGTH + 1, model.noise_width), NUM_WINDOWS, 5, True)))
     return model, store, {name: value.numpy() for name, value in batch.items()}
 
 
@@ -58,31 +58,27 @@ def losses(model: Pretrainer, batch: dict[str, np.ndarray], training: bool = Fal
 
 
 def longer_windows(dataset: Dataset, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Row ids [B, L + 1], of the windows and the pool's row after each, and where they are; row by row."""
-    log, owners = dataset.log, dataset.log.user_indices()
+    """Row ids [B, L + 1], of the windows and the row before each, and where they are; row by row."""
+    owners = dataset.log.user_indices()
     shape = (len(batch["first_row"]), LENGTH + 1)
     rows, mask = np.zeros(shape, np.int64), np.zeros(shape, bool)
     for window, (first, count) in enumerate(zip(batch["first_row"], batch["num_rows"], strict=True)):
-        after = first + count
-        is_pool = after < len(log) and log.time[min(after, len(log) - 1)] < dataset.info.boundaries.train_from
-        if is_pool and owners[after] == owners[first]:
-            count += 1
+        if first > 0 and owners[first - 1] == owners[first]:
+            first, count = first - 1, count + 1
         rows[window, :count] = np.arange(first, first + count)
         mask[window, :count] = True
     return rows, mask
 
 
-def test_positive_rows_after_another_time_count_and_so_does_the_row_after_the_window(tiny: Any) -> None:
+def test_positive_rows_after_another_time_count_the_one_behind_a_full_history_too(tiny: Any) -> None:
     dataset = change(tiny.dataset(), pretraining=SHARED)
     model, _, batch = build(dataset)
     rows, mask = longer_windows(dataset, batch)
     times, positive = dataset.log.time[rows], dataset.positive[rows]
     expected = mask & positive & (times > times[:, :1])
     np.testing.assert_array_equal(model(batch).next_items.weights, expected.astype(np.float32))
-    after = batch["num_rows"]
-    has_after = expected[np.arange(NUM_WINDOWS), after]
-    assert has_after.any() and not has_after.all() and (has_after & (after < LENGTH)).any()
-    assert ((times == times[:, :1]) & mask & positive).sum() > NUM_WINDOWS / 2
+    assert expected[:, LENGTH].any() and not mask[:, LENGTH].all()
+    assert ((times == times[:, :1]) & mask & positive).sum() >= NUM_WINDOWS / 3
     assert not losses(model, batch)[~expected].any() and losses(model, batch)[expected].min() > 0
 
 
@@ -119,12 +115,11 @@ def test_hidden_items_are_the_unknown_id_in_training_alone(tiny: Any) -> None:
     model, _, batch = build(dataset)
     (bias,) = [weight for weight in model.next_item.head.weights if weight.shape.rank == 1]
     bias.assign(np.where(np.arange(bias.shape[0]) == UNKNOWN_ID, 30.0, 0.0))
-    in_window = np.arange(LENGTH) < batch["num_rows"][:, None]  # the row after a window is never hidden
-    counts = (model(batch).next_items.weights.numpy()[:, :LENGTH] > 0) & in_window
+    counts = model(batch).next_items.weights.numpy() > 0
     hidden = counts & (batch["noise"][..., 1] < 0.3)
-    after = losses(model, batch, training=True)[:, :LENGTH]
+    after = losses(model, batch, training=True)
     assert after[hidden].max() < 1e-3 and after[counts & ~hidden].min() > 20
-    assert losses(model, batch)[:, :LENGTH][counts].min() > 20
+    assert hidden[:, LENGTH].any() and losses(model, batch)[counts].min() > 20
 
 
 def test_own_encoder_sees_behaviours_that_are_masked_for_the_shared_one(tiny: Any) -> None:

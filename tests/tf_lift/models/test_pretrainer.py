@@ -17,6 +17,7 @@ from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.pretrain import build_pretrainer
 
 LENGTH, NUM_WINDOWS = 6, 40
+PLACES = LENGTH + 1  # a window is read with the row before it
 
 
 def change(dataset: Dataset, **sections: dict[str, Any]) -> Dataset:
@@ -32,7 +33,7 @@ def build(dataset: Dataset) -> tuple[Pretrainer, Datastore, dict[str, np.ndarray
     store = build_datastore(dataset.log, None, LENGTH)
     model = build_pretrainer(dataset, store)
     first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
-    batch = next(iter(window_batches(first, count, LENGTH, model.noise_width, NUM_WINDOWS, 5, True)))
+    batch = next(iter(window_batches(first, count, (PLACES, model.noise_width), NUM_WINDOWS, 5, True)))
     return model, store, {name: value.numpy() for name, value in batch.items()}
 
 
@@ -45,17 +46,27 @@ def replace_log(model: Pretrainer, dataset: Dataset, store: Datastore, **arrays:
     return other
 
 
-def window_rows(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Row ids [B, L] and mask [B, L]."""
-    mask = np.arange(LENGTH) < batch["num_rows"][:, None]
-    return np.where(mask, batch["first_row"][:, None] + np.arange(LENGTH), 0), mask
+def window_rows(dataset: Dataset, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Row ids [B, L + 1], of the windows and the row before each, and where they are."""
+    first = batch["first_row"]
+    has_before = ~np.isin(first, dataset.log.user_starts)
+    mask = np.arange(PLACES) < (batch["num_rows"] + has_before)[:, None]
+    assert mask[:, LENGTH].any() and not mask[:, LENGTH].all()
+    return np.where(mask, (first - has_before)[:, None] + np.arange(PLACES), 0), mask
+
+
+def of_one_window_a_user(dataset: Dataset, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The part of a batch in which no row is in two windows."""
+    _, first = np.unique(dataset.log.user_indices()[batch["first_row"]], return_index=True)
+    return {name: value[first] for name, value in batch.items()}
 
 
 @pytest.mark.parametrize("kind", ["causal", "bidirectional", "gru"])
 def test_masked_behaviours_do_not_influence_any_logit(tiny: Any, kind: str) -> None:
     dataset = change(tiny.dataset(), encoder={"kind": kind}, pretraining={"targets": "masked", "mask_ratio": 0.4})
     model, store, batch = build(dataset)
-    rows, mask = window_rows(batch)
+    batch = of_one_window_a_user(dataset, batch)
+    rows, mask = window_rows(dataset, batch)
     masked = choose_masked(batch["noise"][..., 0], dataset.log.time[rows], mask, 0.4).numpy()
     behaviours = store.behaviours.numpy()
     has_partner = (np.diff(dataset.log.time[rows], axis=1) == 0) & mask[:, 1:]
@@ -80,16 +91,17 @@ def test_masked_behaviours_do_not_influence_any_logit(tiny: Any, kind: str) -> N
 def test_a_query_knows_no_behaviour_of_its_time_or_later(tiny: Any, kind: str) -> None:
     dataset = change(tiny.dataset(), encoder={"kind": kind}, pretraining={"targets": "queries", "mask_ratio": 0.0})
     model, store, batch = build(dataset)
-    rows, mask = window_rows(batch)
+    batch = of_one_window_a_user(dataset, batch)
+    rows, mask = window_rows(dataset, batch)
     times = dataset.log.time[rows]
     logits, truth, weights = (value.numpy() for value in model(batch)[:3])
     np.testing.assert_array_equal(weights, mask.astype(np.float32))
     np.testing.assert_array_equal(truth[mask], dataset.log.behaviour[rows[mask]])
-    for place in range(1, LENGTH):
+    for place in range(1, PLACES):
         behaviours, fields = store.behaviours.numpy(), store.fields.numpy()
         now_or_later = mask & (times >= times[:, place : place + 1])
         behaviours[rows[now_or_later]] = 1 - behaviours[rows[now_or_later]]
-        others = now_or_later & (np.arange(LENGTH) != place)
+        others = now_or_later & (np.arange(PLACES) != place)
         fields[rows[others]] = 2
         after = replace_log(model, dataset, store, behaviours=behaviours, fields=fields)(batch)[0].numpy()
         real = mask[:, place]
@@ -136,7 +148,7 @@ def test_training_lowers_the_loss(tiny: Any, targets: str) -> None:
         model, dataset, store, behaviours=store.user_indices.numpy() % 2
     )  # a behaviour that the user tells
     first, count = read_windows(dataset.dataset_dir / "windows.tfrecord")
-    data = window_batches(first, count, LENGTH, model.noise_width, 32, 1, False)
+    data = window_batches(first, count, (PLACES, model.noise_width), 32, 1, False)
     model.compile(optimizer=tf.keras.optimizers.Adam(5e-3))
     losses = model.fit(data, epochs=15, verbose=0).history["log_loss"]
     assert losses[-1] < 0.7 * losses[0]
@@ -150,7 +162,7 @@ def test_hidden_ids_leave_labels_alone_to_know(tiny: Any) -> None:
     fields = store.fields.numpy()
     other = replace_log(model, dataset, store, fields=np.where(fields > 1, 2 + (fields - 1) % 3, fields))
     logits, after = model(batch, training=True)[0].numpy(), other(batch, training=True)[0].numpy()
-    _, mask = window_rows(batch)
+    _, mask = window_rows(dataset, batch)
     np.testing.assert_array_equal(after[unknown & mask], logits[unknown & mask])
     assert np.abs(after - logits)[~unknown & mask].max() > 1e-4
     assert (
@@ -163,8 +175,8 @@ def test_share_of_hidden_ids_is_the_unknown_rate(tiny: Any) -> None:
         tiny.dataset(), encoder={"unknown_rate": 0.3}, pretraining={"targets": "queries", "mask_ratio": 1.0}
     )
     model, _, batch = build(dataset)
-    _, mask = window_rows(batch)
-    first = mask & (np.arange(LENGTH) == 0)  # sees nothing but itself
+    _, mask = window_rows(dataset, batch)
+    first = mask & (np.arange(PLACES) == 0)  # sees nothing but itself
     noise = np.random.default_rng(0).random((200, *batch["noise"].shape)).astype(np.float32)
     plain = model(batch)[0].numpy()[first]
     differs = [
@@ -177,35 +189,33 @@ def test_share_of_hidden_ids_is_the_unknown_rate(tiny: Any) -> None:
 def test_drawn_items_are_hidden_as_often_as_logged_ones(tiny: Any) -> None:
     """Else an unknown item would mean a positive."""
     dataset = change(tiny.dataset(*tiny.honest), encoder={"unknown_rate": 0.5}, pretraining={"negatives_per_row": 2})
-    model, _, batch = build(dataset)
+    model, store, batch = build(dataset)
     assert model.num_negatives == 2 and batch["noise"].shape[-1] == model.noise_width == 6
     logits, truth, weights = (value.numpy() for value in model(batch)[:3])
-    assert logits.shape == (NUM_WINDOWS, 3 * LENGTH, 1)
-    np.testing.assert_array_equal(truth[:, LENGTH:], 0)
-    _, mask = window_rows(batch)
+    assert logits.shape == (NUM_WINDOWS, 3 * PLACES, 1)
+    np.testing.assert_array_equal(truth[:, PLACES:], 0)
+    _, mask = window_rows(dataset, batch)
     np.testing.assert_array_equal(weights, np.tile(mask, 3))
     batch["noise"][..., 1] = 0.0
     hidden = model(batch, training=True)[0].numpy()[:, :, 0]
-    genre, fields = dataset.config.schema.index("genre"), model._datastore.fields.numpy()
+    genre, fields = dataset.config.schema.index("genre"), store.fields.numpy()
     possible = []  # a missing genre stays missing
     for value in (0, 2):
         fields[:, genre] = value
-        possible.append(
-            replace_log(model, dataset, model._datastore, fields=fields)(batch, training=True)[0].numpy()[:, 0, 0]
-        )
-    for place in (0, LENGTH, 2 * LENGTH):  # of each window's first row, which sees nothing, and its drawn items
+        possible.append(replace_log(model, dataset, store, fields=fields)(batch, training=True)[0].numpy()[:, 0, 0])
+    for place in (0, PLACES, 2 * PLACES):  # of each window's first row, which sees nothing, and its drawn items
         assert np.minimum(*(np.abs(hidden[:, place] - one) for one in possible)).max() < 1e-6
 
 
 def test_drawn_items_are_of_the_pool_and_by_popularity_where_asked(tiny: Any) -> None:
     dataset = change(tiny.dataset(*tiny.honest), pretraining={"negatives_per_row": 1})
     model, _, batch = build(dataset)
-    logits = model(batch)[0].numpy()[:, LENGTH:]
+    logits = model(batch)[0].numpy()[:, PLACES:]
     by_popularity = change(dataset, negatives={"popularity_share": 1.0})
     other = build_pretrainer(by_popularity, build_datastore(dataset.log, None, LENGTH))
     other.set_weights(model.get_weights())
-    _, mask = window_rows(batch)
-    assert np.abs(other(batch)[0].numpy()[:, LENGTH:] - logits)[mask].max() > 1e-4
+    _, mask = window_rows(dataset, batch)
+    assert np.abs(other(batch)[0].numpy()[:, PLACES:] - logits)[mask].max() > 1e-4
     batch["noise"][..., 3] = 1.0 - 2**-24  # the largest draw stays inside the tables
     assert np.isfinite(model(batch)[0]).all() and np.isfinite(other(batch)[0]).all()
 
