@@ -30,7 +30,6 @@ from tf_lift.tuning.trial_runner import OWN, TrialRunner
 from tf_lift.workspace import Workspace, write_json
 
 _ENCODER_STAGES = ("pretrain", "encode")
-_NOT_READ = ("name", "workspace", "run", "export", "seed")  # sections that no result depends on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,14 +181,12 @@ def _run_or_read(
     Raises:
         ValueError: it cannot be run, or scored other candidates than the table's.
     """
-    config = workspace.config
-    sections = sorted(field.name for field in dataclasses.fields(config) if field.name not in _NOT_READ)
     manifest = workspace.check_fresh("dataset")
     identity = {
         "ranker": entry.name,
         "seed": seed,
         "settings": dict(settings),
-        "config": config.section_hash(*sections),
+        "config": entry.hash_config(workspace.config),
         "dataset": [manifest["fingerprint"], manifest["content"]],
     }
     store = RunStore(workspace.root / "evidence")

@@ -22,7 +22,7 @@ class RunResult:
         scores: float64 [n], one for each test candidate, the higher, the better.
         probabilities: float64 [n], of a positive label.
         seconds: of each step, wall time.
-        num_parameters: trainable numbers.
+        num_parameters: numbers of all weights; of trees, their leaves.
         candidates_hash: of what was scored.
     """
 

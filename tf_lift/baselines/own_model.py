@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tf_lift import train
-from tf_lift.baselines.ranker_job import RankerJob, measured
+from tf_lift.baselines.ranker_job import RankerJob, count_parameters, measured
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.config import Config
 from tf_lift.encode import read_datastore
@@ -56,7 +56,7 @@ def score_with_overrides(job: RankerJob, overrides: Mapping[str, Any]) -> Ranker
         scores.get("test", np.zeros(0)),
         is_probability=config.training.loss == "pointwise",  # else as calibrated as validation allowed
         seconds=seconds,
-        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
+        num_parameters=count_parameters(model),
         validation_loss=min(history["loss"]),
     )
 

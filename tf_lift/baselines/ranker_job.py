@@ -63,6 +63,11 @@ class RankerJob:
         return read_examples(pattern, self.spec, self.dataset.row_references, size, shuffle_seed)
 
 
+def count_parameters(model: tf.keras.Model) -> int:
+    """Numbers of all of a built model's weights, frozen ones among them."""
+    return sum(weight.shape.num_elements() for weight in model.weights)
+
+
 @contextlib.contextmanager
 def measured(seconds: dict[str, float], step: str) -> Iterator[None]:
     """Notes how long a block took, wall time."""

@@ -21,7 +21,7 @@ class RankerScores:
         test: likewise.
         is_probability: whether they are probabilities; else the higher, the better, and Platt's scaling is the caller's.
         seconds: of each step, wall time.
-        num_parameters: trainable numbers.
+        num_parameters: numbers of all weights; of trees, their leaves.
         validation_loss: what settings of this ranker may be compared by, lower is better.
     """
 

@@ -6,8 +6,13 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from tf_lift.config import Config
+
 _ALL = ("none", "rim", "honest")
 _RULES = "tf_lift.baselines.rules:score_rule"
+# Sections that no answer depends on, given the data set's manifest and the seed; and those of this project's model.
+_NOT_READ = frozenset({"name", "source", "pipeline", "export", "seed", "workspace", "run"})
+_OF_OUR_MODEL = frozenset({"encoder", "pretraining", "predictor", "situation"})
 
 # Values that the tuner may choose; the first of each is not always the default.
 _MLP: dict[str, tuple[Any, ...]] = {
@@ -70,6 +75,12 @@ class RankerEntry:
     def settings_class(self) -> Any:
         """What `settings_path` names, None where there is none."""
         return _import_path(self.settings_path) if self.settings_path else None
+
+    def hash_config(self, config: Config) -> str:
+        """Hash of what the ranker's answers depend on in a configuration, beside the data set's manifest, settings and seed."""
+        is_ours = self.kind != "rule" and not self.settings_path
+        left_out = _NOT_READ if is_ours else _NOT_READ | _OF_OUR_MODEL
+        return config.section_hash(*(field.name for field in dataclasses.fields(config) if field.name not in left_out))
 
     def read_settings(self, values: Mapping[str, Any]) -> Any:
         """Settings of `settings_class` with these values, or the values where it is None.

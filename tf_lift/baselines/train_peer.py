@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tf_lift import metrics
 from tf_lift.baselines.no_learning import apply_platt, fit_platt
 from tf_lift.baselines.peer import Peer
-from tf_lift.baselines.ranker_job import RankerJob, measured
+from tf_lift.baselines.ranker_job import RankerJob, count_parameters, measured
 from tf_lift.baselines.ranker_scores import RankerScores, read_scores, write_scores
 from tf_lift.baselines.registry import RANKERS, find_ranker
 from tf_lift.config import load_config, parse_assignment
@@ -33,8 +33,6 @@ from tf_lift.workspace import Workspace, write_json
 logger = logging.getLogger(__name__)
 
 SPLITS = ("validation", "test")
-# What a ranker's answers do not depend on, given the data set's manifest and the seed.
-_NOT_READ = ("name", "source", "pipeline", "export", "seed", "workspace", "run")
 
 
 def train_and_score(
@@ -119,7 +117,7 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
         scores.get("test", np.zeros(0)),
         is_probability=settings.loss == "pointwise",
         seconds=seconds,
-        num_parameters=sum(int(np.prod(weight.shape)) for weight in model.weights),
+        num_parameters=count_parameters(model),
         validation_loss=min(history["loss"]),
     )
 
@@ -139,9 +137,14 @@ def _score_split(model: Peer, job: RankerJob, split: str) -> np.ndarray:
 def _prepare_folder(job: RankerJob) -> str:
     """The stamp of a run: a hash of what its answers depend on. Files of another run are removed from its folder."""
     config = job.workspace.config
-    sections = [field.name for field in dataclasses.fields(config) if field.name not in _NOT_READ]
     settings = job.settings if isinstance(job.settings, dict) else dataclasses.asdict(job.settings)
-    parts = [job.ranker, settings, job.seed, config.section_hash(*sections), job.workspace.check_fresh("dataset")]
+    parts = [
+        job.ranker,
+        settings,
+        job.seed,
+        find_ranker(job.ranker).hash_config(config),
+        job.workspace.check_fresh("dataset"),
+    ]
     stamp = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     path = job.folder / "stamp"
     if not path.is_file() or path.read_text(encoding="utf-8") != stamp:

@@ -50,6 +50,22 @@ def test_entry_names_what_is_there(name: str, tiny: Any) -> None:
                 assert hasattr(settings, key)
 
 
+def test_what_a_ranker_depends_on_in_a_configuration(tiny: Any) -> None:
+    plain = tiny.load()
+    ours = {name for name, entry in RANKERS.items() if entry.kind == "ours" or name.startswith("lift")}
+    assert len(ours) > 2
+    for key, value, depends in (
+        ("encoder.dropout_rate", 0.55, ours),
+        ("situation.history_rows", 3, ours),
+        ("training.batch_size", 5, set(RANKERS)),
+        ("retrieval.context_length", 11, set(RANKERS)),
+    ):
+        changed = override_config(plain, {key: value})
+        assert {
+            name for name, entry in RANKERS.items() if entry.hash_config(changed) != entry.hash_config(plain)
+        } == depends
+
+
 @pytest.mark.parametrize("ranker", ["deepfm", "din", "dien"])
 def test_single_candidates(labelled: Workspace, tmp_path: Path, ranker: str) -> None:
     scores = train_and_score(labelled, ranker, FAST, 3, tmp_path / "one")
