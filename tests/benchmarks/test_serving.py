@@ -21,8 +21,8 @@ from rich.console import Console
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from benchmarks.serving import command, faults
-from benchmarks.serving.cores import choose_cores, read_memory
+from benchmarks.serving import command, faults, load
+from benchmarks.serving.cores import can_pin, choose_cores, read_memory
 from benchmarks.serving.fuzz_cases import Sources, draw_cases
 from benchmarks.serving.fuzz_examples import ExampleSources
 from benchmarks.serving.load_client import OPTIONS
@@ -205,6 +205,43 @@ def test_load_clients_count_answers_failures_and_versions(server: LocalServer, t
     assert summarise(failed.milliseconds) == {}
 
 
+@pytest.mark.skipif(not can_pin(), reason="one core is chosen by pinning")
+def test_load_is_measured_beside_calls_in_process_and_once_on_one_core(
+    server: LocalServer, version_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_requests(tmp_path / "requests", [make_request("i1"), make_request("i1", "i22")])
+    environment, cores, pinned = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, choose_cores(), []
+
+    class NotedClients(LoadClients):
+        def __init__(self, where: frozenset[int], *arguments: Any, **more: Any) -> None:
+            super().__init__(where, *arguments, **more)
+            pinned.append(where)
+
+    monkeypatch.setattr(load, "LoadClients", NotedClients)
+    with LoadClients(cores.clients, environment) as clients:
+        rig: Any = SimpleNamespace(
+            server=SimpleNamespace(target=f"localhost:{server.port}"),
+            clients=clients,
+            cores=cores,
+            environment=environment,
+            model_dir=version_dir,
+            requests=lambda *_: path,
+            settings=SimpleNamespace(seconds=0.1, slate_sizes=(10,), rank_slate_sizes=()),
+        )
+        rows = load.measure_load(rig)
+    assert [(row["way"], row["candidates"], row["clients"], "ratio" in row) for row in rows] == [
+        ("in process", 10, 1, False),
+        ("gRPC", 10, 1, True),
+        ("gRPC", 10, 8, False),
+        ("gRPC", 10, 32, False),
+        ("in process, one core", 100, 1, False),
+        ("gRPC, one core", 100, 1, True),
+    ]
+    assert pinned == [cores.server] and rows[0]["load_seconds"] > 0
+    assert all(row["requests"] > 0 and not row["failures"] for row in rows)
+    assert rows[5]["ratio"] == rows[5]["p50"] / rows[4]["p50"]
+
+
 def test_load_clients_load_no_tensorflow():
     code = "import sys, benchmarks.serving.load_client; print('tensorflow' in sys.modules, 'numpy' in sys.modules)"
     root = Path(__file__).parents[2]
@@ -305,12 +342,12 @@ def make_results(**changes: Any) -> dict[str, Any]:
             "failures": {},
         }
 
-    load = [row("in process", 1, 7.0, 140.0), row("gRPC", 1, 9.5, 110.0), row("gRPC", 32, 250.0, 120.0)]
-    load += [row("in process, one core", 1, 6.0, 160.0), row("gRPC, one core", 1, 7.5, 130.0)]
-    load[0]["load_seconds"], load[1]["ratio"], load[4]["ratio"] = 4.0, 9.5 / 7.0, 1.25
+    rows = [row("in process", 1, 7.0, 140.0), row("gRPC", 1, 9.5, 110.0), row("gRPC", 32, 250.0, 120.0)]
+    rows += [row("in process, one core", 1, 6.0, 160.0), row("gRPC, one core", 1, 7.5, 130.0)]
+    rows[0]["load_seconds"], rows[1]["ratio"], rows[4]["ratio"] = 4.0, 9.5 / 7.0, 1.25
     steps = [{"requests": n, "anonymous": 10**9 + 50 * n, "pss": 10**9, "rss": 10**9} for n in range(0, 1_001, 100)]
     return {
-        "load": [*load, row("gRPC", 1, 9.5, 100.0, "rank")],
+        "load": [*rows, row("gRPC", 1, 9.5, 100.0, "rank")],
         "otherwise": [row("tantivy", 32, 900.0, 2.0)],
         "batches": [{"threads": 1, "batch": 4, "p50": 12.0, "slates_per_second": 333.0}],
         "swap": {"failures": {}, "answers_of_old": 5, "answers_of_new": 6},
