@@ -12,18 +12,25 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_versions import choose_versions
 from serving.server_configs import build_model_config, read_metrics_path, read_model_configs, read_tls_config
 from serving.server_options import ServerOptions
+from serving.standby import StandbyLock
+
+if TYPE_CHECKING:
+    from serving.local_server import LocalServer
 
 DEFAULT_PORT = 8500  # TensorFlow Serving's port for gRPC.
 EXIT_CODE_CUT_OFF = 1
 EXIT_CODE_WRONG_USE = 2
+_RETRY_SECONDS = 5.0  # For the kernel to free the ports of a server that was killed; it takes milliseconds.
 _DEFAULTS = ServerOptions()
+logger = logging.getLogger("serving")
 
 _DESCRIPTION = """\
 Serve exported models over gRPC from this machine, with the API of TensorFlow Serving. It is for a laptop and for tests.
@@ -38,8 +45,11 @@ example:
   python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
   python -m serving.client status --model_name complete_journey      (in another terminal)
 
-SIGTERM or Ctrl-C refuses new requests, lets running ones end, then exits with code 0. Exit code 1: a request, or
-the load of a version, ran longer than --drain_seconds; 2: wrong flags or files, no model, or a port is taken."""
+The same command with --standby_lock FILE, started twice, gives a server and a warm standby that takes over its ports.
+
+SIGTERM or Ctrl-C refuses new requests, lets running ones end, then exits with code 0; a standby exits at once. Exit code
+1: a request, or the load of a version, ran longer than --drain_seconds; 2: wrong flags or files, no model, or a port is
+taken."""
 
 
 # Group -> flags: name, type, default or None, metavar and help.
@@ -61,6 +71,14 @@ _FLAGS: dict[str, list[tuple[str, type, object, str, str]]] = {
             None,
             "FILE",
             f"MonitoringConfig: path of the metrics, in place of {_DEFAULTS.metrics_path}",
+        ),
+        (
+            "standby_lock",
+            str,
+            None,
+            "FILE",
+            "file to lock, on a local disk: the process that has the lock listens. Another one of the same command loads "
+            "the models, stands by, and listens as soon as the first has ended, by SIGKILL too. Twice the memory",
         ),
     ],
     "limits": [
@@ -132,32 +150,46 @@ def read_options(flags: argparse.Namespace) -> ServerOptions:
     )
 
 
+def open_standby_lock(flags: argparse.Namespace) -> StandbyLock | None:
+    """Returns the lock that the flags name, not taken yet; None where they name none.
+
+    Raises:
+        ValueError: The lock's file cannot be opened, or the port is one that a standby could not take over.
+    """
+    if flags.standby_lock is None:
+        return None
+    if flags.port == 0:
+        raise ValueError(
+            "With --standby_lock, --port must be a fixed one, which the standby takes over. Received: 0, which takes a free one. "
+            f"Choose a port, such as {DEFAULT_PORT}."
+        )
+    return StandbyLock(flags.standby_lock)
+
+
 def run(flags: argparse.Namespace) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code."""
+    """Serves, or stands by and then serves, until SIGTERM or SIGINT; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Leaves out most of TensorFlow's notes on the processor.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("serving").setLevel(logging.INFO)
+    logger.setLevel(logging.INFO)
     try:
-        configs, options = read_configs(flags), read_options(flags)
-        # Imported here because TensorFlow takes seconds: --help and a wrong path must not wait for it.
-        import tensorflow as tf
-
-        from serving.local_server import LocalServer
-
-        # What is imported stays: out of the garbage collector's sight, its full runs take 10 ms and not 100.
-        gc.freeze()
-        if flags.tensorflow_intra_op_parallelism:
-            tf.config.threading.set_intra_op_parallelism_threads(flags.tensorflow_intra_op_parallelism)
-        if flags.tensorflow_inter_op_parallelism:
-            tf.config.threading.set_inter_op_parallelism_threads(flags.tensorflow_inter_op_parallelism)
-        server = LocalServer(configs, options).start()
+        configs, options, lock = read_configs(flags), read_options(flags), open_standby_lock(flags)
+        if lock is None or lock.try_acquire():
+            server = _build_server(flags, configs, options).start()
+        else:
+            _on_signals(lambda: os._exit(0))  # Nobody is answered, so there is nothing to wait for.
+            logger.info("Another process has %s: this one loads its models to stand by", flags.standby_lock)
+            server = _build_server(flags, configs, options)
+            server.load()
+            print(f"Standing by for localhost:{options.port}", flush=True)
+            lock.acquire()
+            server.listen(_RETRY_SECONDS)
     except ValueError as error:
         print(f"serving.local: {error}", file=sys.stderr)
         return EXIT_CODE_WRONG_USE
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    served = ", ".join(f"{name} version {version}" for name, version, _ in server.manager.list_states())
+    _on_signals(stopped.set)
+    states = server.manager.list_states()  # A standby may have switched to a new version.
+    served = ", ".join(f"{name} version {version}" for name, version, state in states if state == "AVAILABLE")
     print(f"Serving {served} at localhost:{server.port}", flush=True)
     stopped.wait()
     if not server.stop():
@@ -167,6 +199,28 @@ def run(flags: argparse.Namespace) -> int:
         )
         os._exit(EXIT_CODE_CUT_OFF)  # Python would wait for their threads.
     return 0
+
+
+def _build_server(
+    flags: argparse.Namespace, configs: Sequence[model_server_config_pb2.ModelConfig], options: ServerOptions
+) -> LocalServer:
+    # Imported here because TensorFlow takes seconds: --help and a wrong path must not wait for it.
+    import tensorflow as tf
+
+    from serving.local_server import LocalServer
+
+    # What is imported stays: out of the garbage collector's sight, its full runs take 10 ms and not 100.
+    gc.freeze()
+    if flags.tensorflow_intra_op_parallelism:
+        tf.config.threading.set_intra_op_parallelism_threads(flags.tensorflow_intra_op_parallelism)
+    if flags.tensorflow_inter_op_parallelism:
+        tf.config.threading.set_inter_op_parallelism_threads(flags.tensorflow_inter_op_parallelism)
+    return LocalServer(configs, options)
+
+
+def _on_signals(act: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: act())
 
 
 def main() -> None:

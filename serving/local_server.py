@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from functools import partial
 from types import TracebackType
@@ -27,12 +27,13 @@ from serving.warmup import load_warm_model
 # Threads beyond those of admitted requests: they refuse the excess, and answer health, status and metadata.
 _SPARE_THREADS = 8
 _LAST_ANSWERS_SECONDS = 1.0  # For answers that are on their way when the last request has ended.
+_RETRY_WAIT_SECONDS = 0.02  # Between two tries to take a port.
 _PREDICTION_SERVICE = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"]
 _MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 
 
 class LocalServer:
-    """Serves models from `start` to `stop`, or as a context manager. It starts once.
+    """Serves models from `start` to `stop`, or as a context manager. It starts once, or loads first and listens later.
 
     Args:
         configs: Name, base path, version policy and labels of every model.
@@ -57,23 +58,58 @@ class LocalServer:
         self._metrics_server: MetricsServer | None = None
 
     def start(self) -> Self:
-        """Loads and warms up the models, and begins to answer.
+        """Takes the ports, so that a taken one is told at once, loads and warms up the models, and begins to answer.
 
         Raises:
             ValueError: The server was started before, a port is taken, or a model cannot be loaded.
         """
-        if self._server is not None:
-            raise ValueError("A server can be started once. Received: start() on a started one. Build another.")
-        self._server = self._build_server()
+        server = self._take_ports(0.0)
+        self.load()
+        server.start()
+        return self
+
+    def load(self) -> None:
+        """Loads and warms up the models, and looks for new versions from now on, but answers nobody before `listen`.
+
+        Raises:
+            ValueError: A model cannot be loaded.
+        """
         try:
-            self._start_metrics_server()
             self.manager.start()
         except ValueError:
-            self._server.start()  # A server that never started cannot be stopped, and would keep the port.
-            self.stop()
+            self._abandon()
             raise
-        self._server.start()
+
+    def listen(self, retry_seconds: float = 0.0) -> Self:
+        """Takes the ports, and begins to answer by the models that `load` has loaded.
+
+        Args:
+            retry_seconds: For how long to try again to take a port that is not free yet.
+
+        Raises:
+            ValueError: The server was started before, or a port is taken.
+        """
+        self._take_ports(retry_seconds).start()
         return self
+
+    def _take_ports(self, retry_seconds: float) -> grpc.Server:
+        if self._server is not None:
+            raise ValueError("A server can be started once. Received: start() on a started one. Build another.")
+        end = time.monotonic() + retry_seconds
+        server = self._build_server()
+        _try_until(end, partial(self._take_port, server))
+        self._server = server
+        try:
+            _try_until(end, self._start_metrics_server)
+        except ValueError:
+            self._abandon()
+            raise
+        return server
+
+    def _abandon(self) -> None:
+        if self._server is not None:
+            self._server.start()  # A server that never started cannot be stopped, and would keep the port.
+        self.stop()
 
     def _build_server(self) -> grpc.Server:
         options = self.options
@@ -86,6 +122,18 @@ class LocalServer:
                 ("grpc.max_receive_message_length", options.max_request_bytes),
             ],
         )
+        prediction_service, model_service = PredictionService(self.manager), ModelService(self.manager)
+        methods = prediction_service.model_answers
+        add_methods(server, _PREDICTION_SERVICE, methods, self._metrics, self._admission)
+        add_methods(server, _PREDICTION_SERVICE, prediction_service.metadata_answers, self._metrics, None)
+        add_methods(server, _MODEL_SERVICE, model_service.answers, self._metrics, None)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for service in (_PREDICTION_SERVICE, _MODEL_SERVICE):
+            self._health.set(service.full_name, health_pb2.HealthCheckResponse.SERVING)
+        return server
+
+    def _take_port(self, server: grpc.Server) -> None:
+        options = self.options
         address = f"{options.host}:{options.port}"
         try:
             if options.tls is None:
@@ -102,15 +150,6 @@ class LocalServer:
                 f"The port must be free. Received: {options.port} of {options.host}, which cannot be listened on. "
                 "Stop the other server, or choose another --port (0 takes a free one)."
             ) from error
-        prediction_service, model_service = PredictionService(self.manager), ModelService(self.manager)
-        methods = prediction_service.model_answers
-        add_methods(server, _PREDICTION_SERVICE, methods, self._metrics, self._admission)
-        add_methods(server, _PREDICTION_SERVICE, prediction_service.metadata_answers, self._metrics, None)
-        add_methods(server, _MODEL_SERVICE, model_service.answers, self._metrics, None)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        for service in (_PREDICTION_SERVICE, _MODEL_SERVICE):
-            self._health.set(service.full_name, health_pb2.HealthCheckResponse.SERVING)
-        return server
 
     def _start_metrics_server(self) -> None:
         options = self.options
@@ -142,3 +181,14 @@ class LocalServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _try_until(end: float, take: Callable[[], None]) -> None:
+    """Takes a port, trying until a time of `time.monotonic`. Raises the ValueError of the last try."""
+    while True:
+        try:
+            return take()
+        except ValueError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_RETRY_WAIT_SECONDS)

@@ -30,9 +30,14 @@ class Cores(NamedTuple):
         return f"The server is pinned to core {server} with 1 thread of TensorFlow, the clients to core {clients}."
 
 
+def can_pin() -> bool:
+    """Whether the system lets a process choose its cores."""
+    return hasattr(os, "sched_setaffinity")
+
+
 def choose_cores() -> Cores:
     """The last core for the server, the others for the clients."""
-    available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    available = sorted(os.sched_getaffinity(0)) if can_pin() else [0]
     if len(available) < 2:
         return Cores(frozenset(available), frozenset(available))
     return Cores(frozenset(available[-1:]), frozenset(available[:-1]))
@@ -40,14 +45,14 @@ def choose_cores() -> Cores:
 
 def pin(process_id: int, cores: frozenset[int]) -> None:
     """Binds a process that has just been started, or the calling thread where the id is 0: later threads inherit it."""
-    if hasattr(os, "sched_setaffinity"):
+    if can_pin():
         os.sched_setaffinity(process_id, cores)
 
 
 @contextmanager
 def pinned_to(cores: frozenset[int]) -> Iterator[None]:
     """Binds the calling thread, and so the processes that it starts, for a while."""
-    before = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    before = frozenset(os.sched_getaffinity(0)) if can_pin() else cores
     pin(0, cores)
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -60,28 +61,51 @@ def swap_under_load(rig: Rig) -> dict[str, Any]:
 
 
 def kill_and_restart(rig: Rig) -> dict[str, Any]:
-    """Kills the server while 8 clients ask, starts it again on its port, and compares its answers with those before.
+    """Kills the server while 8 clients ask, twice: without a standby, so that it is started again, and while a standby waits.
 
-    Then once more without clients, which says how long a start takes on the machine as it is at that moment.
+    Returns:
+        Of both ways, `restart` and `takeover`, what `_kill_under_load` returns, by `WAY_NAME`; and `calm_start_seconds`, of a start without
+        clients, which says how long one takes on the machine as it is at that moment.
+    """
+    server = rig.server
+
+    def start_again(request: bytes) -> float:
+        server.kill()
+        return server.start_and_ask(request)[0]
+
+    restart = _kill_under_load(rig, "restart", start_again)
+    calm_seconds = start_again(rig.first_request(_CANDIDATES))
+    server.start_standby()
+    takeover = _kill_under_load(rig, "takeover", server.kill_and_ask_standby)
+    return {**takeover, **restart, "calm_start_seconds": calm_seconds}
+
+
+def _kill_under_load(rig: Rig, way: str, kill: Callable[[bytes], float]) -> dict[str, Any]:
+    """Kills the server while 8 clients ask, and compares its answers with those before.
+
+    Args:
+        rig: what is under test.
+        way: begins the names of what is returned.
+        kill: kills, and returns the seconds until a request is answered again.
+
+    Returns:
+        `WAY_seconds`; `WAY_failures_of_clients` (gRPC status -> number) and `WAY_answers_of_clients`; `WAY_largest_difference`, of
+        probabilities.
     """
     requests = read_requests(rig.requests(_CANDIDATES))[:20]
     before = [read_probabilities(rig.server.ask(request)) for request in requests]
-    stop = rig.folder / "stop-kill"
+    stop = rig.folder / f"stop-{way}"
     rig.clients.begin(_CLIENTS, rig.requests(_CANDIDATES), rig.server.target, _SWAP_SECONDS, stop_path=str(stop))
     time.sleep(_BEFORE_AND_AFTER_SECONDS)
-    rig.server.kill()
-    seconds, _ = rig.server.start_and_ask(requests[0])
+    seconds = kill(requests[0])
     stop.touch()
     found = rig.clients.finish()
     after = [read_probabilities(rig.server.ask(request)) for request in requests]
-    rig.server.kill()
-    calm_seconds, _ = rig.server.start_and_ask(requests[0])
     return {
-        "restart_seconds": seconds,
-        "calm_start_seconds": calm_seconds,
-        "failures_of_clients": found.failures,
-        "answers_of_clients": len(found.milliseconds),
-        "largest_difference": max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True)),
+        f"{way}_seconds": seconds,
+        f"{way}_failures_of_clients": found.failures,
+        f"{way}_answers_of_clients": len(found.milliseconds),
+        f"{way}_largest_difference": max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True)),
     }
 
 

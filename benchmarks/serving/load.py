@@ -12,15 +12,17 @@ from tqdm import tqdm
 
 from benchmarks.c_runtime.build import build_c_runner
 from benchmarks.c_runtime.run import run_c_runner
-from benchmarks.serving.cores import pinned_to
+from benchmarks.serving.cores import can_pin, pinned_to
 from benchmarks.serving.in_process import to_arrays
-from benchmarks.serving.load_clients import LoadResult, summarise
+from benchmarks.serving.load_clients import LoadClients, LoadResult, summarise
 from benchmarks.serving.request_list import read_requests
 from benchmarks.serving.rig import Rig
 from benchmarks.serving.worker import Worker
 from serving.ranking_messages import RANK_KNOWN_USER_SIGNATURE, RANK_SIGNATURE
 
 NUM_CLIENTS = (1, 8, 32)
+ONE_CORE = ", one core"  # ends the ways in which the client, too, is on the server's core
+_ONE_CORE_CANDIDATES = 100
 _NUM_BLOCKS = 10
 _WARM_UP_SECONDS = 0.5
 _MIN_C_REPEATS, _C_REPEATS_A_SECOND = 20, 20  # of each request
@@ -30,6 +32,9 @@ _SECONDS_OF_A_LONE_REQUEST = 0.1  # begin no second one: with tantivy a long sla
 
 def measure_load(rig: Rig) -> list[dict[str, Any]]:
     """The server with 1, 8 and 32 clients, and the call in process in blocks that alternate with those of the one client.
+
+    The clients have cores of their own. In the last two rows, of `rank_known_user`, the one client is on the server's core too: that
+    is what gRPC costs on one core, without the time in which an idle core of a virtual machine wakes.
 
     Returns:
         A row for each: `way`, `signature`, `candidates`, `clients`, percentiles in milliseconds, `requests_per_second` and
@@ -43,10 +48,13 @@ def measure_load(rig: Rig) -> list[dict[str, Any]]:
     with Worker("benchmarks.serving.in_process", arguments, rig.cores.server, rig.environment) as direct:
         load_seconds = direct.ready["load_seconds"]
         for signature, size in tqdm(cells, desc="load", unit="slate size"):
-            rows += _alternate(rig, direct, signature, size)
+            rows += _alternate(rig, direct, rig.clients, signature, size)
             for num_clients in NUM_CLIENTS[1:]:
                 found = _warm_and_run(rig, num_clients, signature, size)
                 rows.append(_row("gRPC", signature, size, num_clients, found))
+        if can_pin():
+            with LoadClients(rig.cores.server, rig.environment, num_processes=1) as client:
+                rows += _alternate(rig, direct, client, RANK_KNOWN_USER_SIGNATURE, _ONE_CORE_CANDIDATES, where=ONE_CORE)
     rows[0]["load_seconds"] = load_seconds
     return rows
 
@@ -57,17 +65,19 @@ def _warm_and_run(rig: Rig, num_clients: int, signature: str, size: int) -> Load
     return rig.clients.run(num_clients, path, target, rig.settings.seconds)
 
 
-def _alternate(rig: Rig, direct: Worker, signature: str, size: int) -> list[dict[str, Any]]:
+def _alternate(
+    rig: Rig, direct: Worker, clients: LoadClients, signature: str, size: int, where: str = ""
+) -> list[dict[str, Any]]:
     path, target, seconds = rig.requests(size, signature), rig.server.target, rig.settings.seconds / _NUM_BLOCKS
     job = {"requests_path": str(path), "seconds": seconds}
     direct.run(job)
-    rig.clients.run(1, path, target, _WARM_UP_SECONDS)
+    clients.run(1, path, target, _WARM_UP_SECONDS)
     in_process: list[float] = []
     grpc_blocks: list[LoadResult] = []
     for _ in range(_NUM_BLOCKS):
         in_process += direct.run({**job, "first_request": len(in_process)})["milliseconds"]
         first = sum(len(block.milliseconds) for block in grpc_blocks)
-        grpc_blocks.append(rig.clients.run(1, path, target, seconds, first_request=first))
+        grpc_blocks.append(clients.run(1, path, target, seconds, first_request=first))
     served = LoadResult(
         np.concatenate([block.milliseconds for block in grpc_blocks]),
         statistics.mean(block.requests_per_second for block in grpc_blocks),
@@ -75,7 +85,7 @@ def _alternate(rig: Rig, direct: Worker, signature: str, size: int) -> list[dict
         {},
     )
     called = LoadResult(np.array(in_process), 1e3 / float(np.mean(in_process)), {}, {})
-    rows = [_row("in process", signature, size, 1, called), _row("gRPC", signature, size, 1, served)]
+    rows = [_row(f"in process{where}", signature, size, 1, called), _row(f"gRPC{where}", signature, size, 1, served)]
     rows[1]["ratio"] = rows[1]["p50"] / rows[0]["p50"]
     return rows
 

@@ -39,12 +39,13 @@ class LoadClients:
     Args:
         cores: where they run.
         environment: their environment variables.
+        num_processes: how many processes at most.
     """
 
-    def __init__(self, cores: frozenset[int], environment: Mapping[str, str]) -> None:
-        self._workers = [
-            Worker("benchmarks.serving.load_client", {}, cores, environment) for _ in range(_MAX_PROCESSES)
-        ]
+    def __init__(
+        self, cores: frozenset[int], environment: Mapping[str, str], num_processes: int = _MAX_PROCESSES
+    ) -> None:
+        self._workers = [Worker("benchmarks.serving.load_client", {}, cores, environment) for _ in range(num_processes)]
         self._busy: list[Worker] = []
         self._begin_at = 0.0
 
@@ -54,8 +55,8 @@ class LoadClients:
         return self.finish()
 
     def begin(self, num_clients: int, requests_path: Path, target: str, seconds: float, **job: Any) -> None:
-        """Begins a run, of a multiple of 4 clients or fewer than 4."""
-        num_processes = min(num_clients, _MAX_PROCESSES)
+        """Begins a run, of a multiple of the number of processes, or of fewer clients."""
+        num_processes = min(num_clients, len(self._workers))
         self._busy, self._begin_at = self._workers[:num_processes], time.monotonic() + _AHEAD_SECONDS
         for place, worker in enumerate(self._busy):
             worker.send(

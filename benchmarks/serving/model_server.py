@@ -46,6 +46,8 @@ class ModelServer:
         self._version_dir, self._folder, self._cores = version_dir, folder, cores
         self._environment, self._port = dict(environment), 0
         self._process: subprocess.Popen[str] | None = None
+        self._standby: subprocess.Popen[str] | None = None
+        self._log = folder / "server.log"
         (folder / "models").mkdir()
         self.add_version()
 
@@ -65,9 +67,26 @@ class ModelServer:
     def start(self) -> Self:
         """Starts the process, on the port that it had before, and waits until it listens.
 
+        From the second start on, when the port is known, it has a lock, and so it may have a standby.
+
         Raises:
             ValueError: it ends instead.
         """
+        self._process = self._start_process()
+        self.target = self._read_line(self._process).split()[-1]
+        self._port = int(self.target.rpartition(":")[2])
+        return self
+
+    def start_standby(self) -> None:
+        """Starts the same command once more, beside a server that was started again, and waits until it stands by.
+
+        Raises:
+            ValueError: it ends instead.
+        """
+        self._standby = self._start_process()
+        self._read_line(self._standby)
+
+    def _start_process(self) -> subprocess.Popen[str]:
         flags = {
             "model_name": self.model_name,
             "model_base_path": self._folder / "models",
@@ -76,25 +95,27 @@ class ModelServer:
             "tensorflow_intra_op_parallelism": 1,
             "tensorflow_inter_op_parallelism": 1,
         }
-        log = self._folder / "server.log"
-        with log.open("a", encoding="utf-8") as errors:
-            self._process = subprocess.Popen(
+        if self._port:
+            flags["standby_lock"] = self._folder / "server.lock"
+        with self._log.open("a", encoding="utf-8") as errors:
+            process = subprocess.Popen(
                 [sys.executable, "-m", "serving.local", *(f"--{name}={value}" for name, value in flags.items())],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 env=self._environment,
             )
-        pin(self._process.pid, self._cores)
-        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        pin(process.pid, self._cores)
+        return process
+
+    def _read_line(self, process: subprocess.Popen[str]) -> str:
+        line = process.stdout.readline() if process.stdout is not None else ""
         if not line.strip():
             raise ValueError(
-                f"The server must start. Received: exit status {self._process.wait()}: "
-                f"{log.read_text(encoding='utf-8')[-_LOG_CHARACTERS:]}"
+                f"The server must start. Received: exit status {process.wait()}: "
+                f"{self._log.read_text(encoding='utf-8')[-_LOG_CHARACTERS:]}"
             )
-        self.target = line.split()[-1]
-        self._port = int(self.target.rpartition(":")[2])
-        return self
+        return line
 
     def start_and_ask(self, request: bytes) -> tuple[float, predict_pb2.PredictResponse]:
         """Starts the process; returns the seconds until its first answer, and the answer."""
@@ -102,6 +123,21 @@ class ModelServer:
         self.start()
         answer = self.ask(request)
         return time.perf_counter() - began, answer
+
+    def kill_and_ask_standby(self, request: bytes) -> float:
+        """Ends the process by SIGKILL; returns the seconds from then until the standby, the server from now on, has answered.
+
+        Raises:
+            ValueError: there is no standby, or it ends instead.
+        """
+        if self._standby is None:
+            raise ValueError("A standby must wait. Received: a server without one. Call start_standby before.")
+        began = time.perf_counter()
+        self.kill()
+        self._process, self._standby = self._standby, None
+        self._read_line(self._process)
+        self.ask(request)
+        return time.perf_counter() - began
 
     def ask(self, request: bytes) -> predict_pb2.PredictResponse:
         """Asks once, over a connection of its own."""
@@ -112,26 +148,28 @@ class ModelServer:
 
     def kill(self) -> None:
         """Ends the process by SIGKILL, in the middle of whatever it does."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        _end(self._process, signal.SIGKILL)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end(signal.SIGTERM)
+        _end(self._standby, signal.SIGTERM)  # first, so that it does not take over
+        _end(self._process, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[str] | None, number: signal.Signals) -> None:
+    if process is None:
+        return
+    if process.poll() is None:
+        process.send_signal(number)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _link_or_copy(source: str, target: str) -> None:

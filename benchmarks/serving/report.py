@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.serving.targets import find_targets
 
 _MEBIBYTE, _MEMORY = 1 << 20, ("anonymous", "pss", "rss")
+_VERDICTS = {True: "met", False: "NOT MET", None: "for information"}
 _LOAD_COLUMNS = (
     "signature",
     "candidates",
@@ -31,7 +32,8 @@ _LOAD_COLUMNS = (
 )
 _LOAD_CAPTION = (
     "In process: the signature on tensors that exist, with the probabilities as NumPy. gRPC: from serialized request to parsed answer. "
-    "Ratio: p50 over gRPC / in process; their blocks alternate. C runtime: without Python and gRPC. Tantivy: top K of each candidate over "
+    "Ratio: p50 over gRPC / in process; their blocks alternate. One core: the client too is on the server's core, which it else is not. "
+    "C runtime: without Python and gRPC. Tantivy: top K of each candidate over "
     "all fields in a Python service, which answers with a tf.Example (without match statistics, as it has none) that the client "
     "sends to serving_default; service and server share the core."
 )
@@ -72,7 +74,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     _print_table(
         "Targets",
         ("what", "target", "measured", ""),
-        [(t.what, t.limit, t.measured, "met" if t.is_met else "NOT MET") for t in find_targets(results)],
+        [(t.what, t.limit, t.measured, _VERDICTS[t.is_met]) for t in find_targets(results)],
         console,
     )
 
