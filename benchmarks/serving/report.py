@@ -31,7 +31,7 @@ _LOAD_COLUMNS = (
     "failed",
 )
 _LOAD_CAPTION = (
-    "In process: the signature on tensors that exist, with the probabilities as NumPy. gRPC: from serialized request to parsed answer. "
+    "In process: the signature, from arrays of ids to an array of probabilities. gRPC: from serialized request to parsed answer. "
     "Ratio: p50 over gRPC / in process; their blocks alternate. One core: the client too is on the server's core, which it else is not. "
     "C runtime: without Python and gRPC. Tantivy: top K of each candidate over "
     "all fields in a Python service, which answers with a tf.Example (without match statistics, as it has none) that the client "
@@ -136,9 +136,11 @@ def _format(value: object) -> str:
 
 
 def plot(summary: Mapping[str, Any], path: Path) -> None:
-    """Draws p50 (with p95 as a thin line) and requests a second against clients, and the memory against requests."""
+    """Draws p50 (with p95 as a thin line) and requests a second against clients, and, where it was watched, memory against requests."""
     results = summary["results"]
-    figure, panels = plt.subplots(1, 3, figsize=(14, 5.2), layout="constrained")
+    steps = results.get("memory", {}).get("steps", [])
+    num_panels = 3 if steps else 2
+    figure, panels = plt.subplots(1, num_panels, figsize=(4.7 * num_panels, 5.2), layout="constrained")
     rows = [
         row
         for part in ("load", "c_runtime", "otherwise")
@@ -163,14 +165,14 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
         panel.grid(True, alpha=0.3)
     if rows:
         figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=6, frameon=False, fontsize=8
+            *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=5, frameon=False, fontsize=8
         )
-    steps = results.get("memory", {}).get("steps", [])
-    for name in _MEMORY:
-        panels[2].plot(
-            [step["requests"] for step in steps], [step[name] / _MEBIBYTE for step in steps], "o-", label=name
-        )
-    panels[2].set(xlabel="requests", ylabel="server's memory, MiB", ylim=(0, None))
-    panels[2].legend(frameon=False)
+    if steps:
+        for name in _MEMORY:
+            panels[2].plot(
+                [step["requests"] for step in steps], [step[name] / _MEBIBYTE for step in steps], "o-", label=name
+            )
+        panels[2].set(xlabel="requests", ylabel="server's memory, MiB", ylim=(0, None))
+        panels[2].legend(frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
