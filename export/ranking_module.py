@@ -31,10 +31,12 @@ class Ranked(NamedTuple):
     Attributes:
         slate: what the predictor read of `RowReferences.resolve`'s, `mask` among it.
         prediction: logits [B, C] and attention [B, C, K].
+        history: the users' rows that it was told of, [B, L].
     """
 
     slate: dict[str, tf.Tensor]
     prediction: Prediction
+    history: Window
 
 
 class RankingModule(tf.Module):
@@ -116,7 +118,7 @@ class RankingModule(tf.Module):
         """Ranks serialized examples, string [B]."""
         slate = self._row_references.resolve(self._spec.parse(serialized))
         history = self._store.history(slate["history_position"])
-        return Ranked(slate, self._predict(slate, history, training=False))
+        return Ranked(slate, self._predict(slate, history, training=False), history)
 
     def describe_neighbours(self, ranked: Ranked) -> dict[str, tf.Tensor]:
         """The neighbours of a slate, [B, C, K] each, and the next items after them, [B, C, K, NUM_NEXT_ITEMS]."""
@@ -140,20 +142,22 @@ class RankingModule(tf.Module):
             "neighbour_next_items": tf.where(is_visible, tf.gather(names, next_items), ""),
         }
 
-    def describe_reasons(self, request: Mapping[str, tf.Tensor], ranked: Ranked) -> dict[str, tf.Tensor]:
-        """What `reasons.describe_reasons` says of a request of `rank_known_user`; nothing where no transitions are read."""
+    def describe_reasons(self, ranked: Ranked) -> dict[str, tf.Tensor]:
+        """What `reasons.describe_reasons` says of a slate; nothing where no transitions are read."""
         if self._transitions is None:
             return {}
-        history = self._store.history(self._positions_at(self.fields.user_ids(request["user"]), request["time"]))
-        newest, item = history.newest(self._config.situation_rows), self._schema.item_index
+        newest, item = ranked.history.newest(self._config.situation_rows), self._schema.item_index
         return describe_reasons(self._transitions, newest, ranked.slate, item, self._names["item"])
 
     def _rank(self, request: Mapping[str, tf.Tensor], users: tf.Tensor, history: Window) -> Ranked:
         context = {name: request[name][:, None] for name in self.fields.context_names}
         fields, item_ids = self.fields.interactions(users, request["candidates"], context)
-        return Ranked(*self._rank_fields(fields, item_ids != PADDING_ID, request["time"], *history))
+        slate, prediction = self._rank_fields(fields, item_ids != PADDING_ID, request["time"], *history)
+        return Ranked(slate, prediction, history)
 
-    def _rank_slate(self, fields: tf.Tensor, mask: tf.Tensor, time: tf.Tensor, *history: tf.Tensor) -> Ranked:
+    def _rank_slate(
+        self, fields: tf.Tensor, mask: tf.Tensor, time: tf.Tensor, *history: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], Prediction]:
         """Retrieval and prediction.
 
         Args:
@@ -175,7 +179,7 @@ class RankingModule(tf.Module):
             "match_counts": found.counts,
             "match_positives": found.positives,
         }
-        return Ranked(slate, self._predict(slate, Window(*history), training=False))
+        return slate, self._predict(slate, Window(*history), training=False)
 
     def _rank_inputs(self) -> list[tf.TensorSpec]:
         """The arguments of `_rank_slate`."""

@@ -42,7 +42,7 @@ def build_signatures(module: RankingModule) -> dict[str, Any]:
     @tf.function(autograph=False)
     def explain(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         ranked = module.rank_known_user(inputs)
-        return _answer(ranked) | module.describe_neighbours(ranked) | module.describe_reasons(inputs, ranked)
+        return _answer(ranked) | module.describe_neighbours(ranked) | module.describe_reasons(ranked)
 
     @tf.function(autograph=False)
     def serving_default(examples: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -45,7 +45,9 @@ example:
   python -m serving.local --model_base_path workspace/complete_journey/models/complete_journey --model_name complete_journey
   python -m serving.client status --model_name complete_journey      (in another terminal)
 
-The same command with --standby_lock FILE, started twice, gives a server and a warm standby that takes over its ports.
+The same command with --standby_lock FILE, started twice, gives a server and a warm standby that takes over its ports when
+the first has ended: at once after SIGKILL, after the last running request where it is stopped. Stop the standby first to
+stop both. A standby has the files of flags as they were when it started, and no reload that the first was sent.
 
 SIGTERM or Ctrl-C refuses new requests, lets running ones end, then exits with code 0; a standby exits at once. Exit code
 1: a request, or the load of a version, ran longer than --drain_seconds; 2: wrong flags or files, no model, or a port is
@@ -171,6 +173,7 @@ def run(flags: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Leaves out most of TensorFlow's notes on the processor.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logger.setLevel(logging.INFO)
+    stopped = threading.Event()
     try:
         configs, options, lock = read_configs(flags), read_options(flags), open_standby_lock(flags)
         if lock is None or lock.try_acquire():
@@ -182,11 +185,11 @@ def run(flags: argparse.Namespace) -> int:
             server.load()
             print(f"Standing by for localhost:{options.port}", flush=True)
             lock.acquire()
+            _on_signals(stopped.set)
             server.listen(_RETRY_SECONDS)
     except ValueError as error:
         print(f"serving.local: {error}", file=sys.stderr)
         return EXIT_CODE_WRONG_USE
-    stopped = threading.Event()
     _on_signals(stopped.set)
     states = server.manager.list_states()  # A standby may have switched to a new version.
     served = ", ".join(f"{name} version {version}" for name, version, state in states if state == "AVAILABLE")

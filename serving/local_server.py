@@ -97,13 +97,13 @@ class LocalServer:
             raise ValueError("A server can be started once. Received: start() on a started one. Build another.")
         end = time.monotonic() + retry_seconds
         server = self._build_server()
-        _try_until(end, partial(self._take_port, server))
-        self._server = server
         try:
             _try_until(end, self._start_metrics_server)
+            _try_until(end, partial(self._take_port, server))  # Last: who connects from now on waits for an answer.
         except ValueError:
             self._abandon()
             raise
+        self._server = server
         return server
 
     def _abandon(self) -> None:

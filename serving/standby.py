@@ -17,6 +17,7 @@ class StandbyLock:
     """
 
     def __init__(self, path: str) -> None:
+        self._path = path
         try:
             import fcntl  # Windows has none.
         except ImportError as error:
@@ -24,7 +25,7 @@ class StandbyLock:
                 f"--standby_lock needs a system with flock, such as Linux or macOS. Received: {path} on another. "
                 "Leave the flag out."
             ) from error
-        self._flock, self._exclusive, self._without_waiting = fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_NB
+        self._fcntl = fcntl
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -36,11 +37,22 @@ class StandbyLock:
     def try_acquire(self) -> bool:
         """Takes the lock where nobody has it; returns whether it did."""
         try:
-            self._flock(self._descriptor, self._exclusive | self._without_waiting)
+            self._lock(self._fcntl.LOCK_EX | self._fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def acquire(self) -> None:
         """Waits until nobody else has the lock, and takes it. In the main thread, signal handlers run meanwhile."""
-        self._flock(self._descriptor, self._exclusive)
+        self._lock(self._fcntl.LOCK_EX)
+
+    def _lock(self, operation: int) -> None:
+        try:
+            self._fcntl.flock(self._descriptor, operation)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ValueError(
+                f"--standby_lock must be a file that can be locked. Received: `{self._path}` ({error.strerror}). "
+                "Name a file on a local disk."
+            ) from error

@@ -78,8 +78,7 @@ class RankerEntry:
 
     def hash_config(self, config: Config) -> str:
         """Hash of what the ranker's answers depend on in a configuration, beside the data set's manifest, settings and seed."""
-        is_ours = self.kind != "rule" and not self.settings_path
-        left_out = _NOT_READ if is_ours else _NOT_READ | _OF_OUR_MODEL
+        left_out = _NOT_READ | _OF_OUR_MODEL if self.settings_path else _NOT_READ
         return config.section_hash(*(field.name for field in dataclasses.fields(config) if field.name not in left_out))
 
     def read_settings(self, values: Mapping[str, Any]) -> Any:

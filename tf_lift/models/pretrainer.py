@@ -62,7 +62,7 @@ class Pretrainer(tfrs.Model):
     row of the window, and for `negatives_per_row` items drawn at random in a log of positives only.
 
     A window is read with the row before it, L + 1 rows at most: its newest row then stands behind a full history, as every row of a
-    user of many rows does when the predictor asks.
+    user of many rows does when the predictor asks. The row before is asked for in its own window alone.
 
     Differences from the paper: the row before a window, "queries", and `next_item`, a second loss (`NextItem`).
 
@@ -128,7 +128,7 @@ class Pretrainer(tfrs.Model):
             inputs: `first_row`, `num_rows` int32 [B], and `noise` float32 [B, L + 1, noise_width] uniform in [0, 1).
             training: whether dropout is on.
         """
-        window = self._read_window(inputs["first_row"], inputs["num_rows"])
+        window, is_asked = self._read_window(inputs["first_row"], inputs["num_rows"])
         noise = inputs["noise"]
         masked = choose_masked(noise[..., 0], window.times, window.mask, self.config.pretraining.mask_ratio)
         labels = tf.where(masked, masked_label(self._num_classes), label_ids(window.behaviours, window.mask))
@@ -138,23 +138,25 @@ class Pretrainer(tfrs.Model):
         if self.config.pretraining.targets == "masked":
             rows = self.encoder.encode_rows(fields, labels, window.mask, training=training)
             next_items = self._next_items(window, fields, rows, noise, training)
-            return PretrainerAnswers(self.head(rows), window.behaviours, tf.cast(masked, tf.float32), next_items)
+            weights = tf.cast(masked & is_asked, tf.float32)
+            return PretrainerAnswers(self.head(rows), window.behaviours, weights, next_items)
         visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
         queries, truth = self._queries(window, noise)
         copies = 1 + self.num_negatives
         if training:  # drawn items too: else an unknown item would mean a positive
             queries = _hide_ids(queries, tf.tile(unknown, [1, copies]))
         states = self.encoder(fields, labels, window.mask, queries, tf.tile(visible, [1, copies]), training=training)
-        weights = tf.tile(tf.cast(window.mask, tf.float32), [1, copies])
+        weights = tf.tile(tf.cast(is_asked, tf.float32), [1, copies])
         next_items = self._next_items(window, fields, states.rows, noise, training)
         return PretrainerAnswers(self.head(states.queries), truth, weights, next_items)
 
-    def _read_window(self, first_row: tf.Tensor, num_rows: tf.Tensor) -> Window:
-        """A window with the row before it of the same user, if there is one; [B, L + 1]."""
+    def _read_window(self, first_row: tf.Tensor, num_rows: tf.Tensor) -> tuple[Window, tf.Tensor]:
+        """A window with the row before it of the same user, if there is one; and bool [B, L + 1], True for the window's own rows."""
         users = self._datastore.user_indices
         is_first = tf.gather(users, tf.maximum(first_row - 1, 0)) != tf.gather(users, first_row)
         num_before = tf.where(is_first | (first_row == 0), 0, 1)
-        return self._datastore.window(first_row - num_before, num_rows + num_before)
+        window = self._datastore.window(first_row - num_before, num_rows + num_before)
+        return window, window.mask & (tf.range(self.window_length) >= num_before[:, None])
 
     def _queries(self, window: Window, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""

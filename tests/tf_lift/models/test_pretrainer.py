@@ -46,13 +46,14 @@ def replace_log(model: Pretrainer, dataset: Dataset, store: Datastore, **arrays:
     return other
 
 
-def window_rows(dataset: Dataset, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Row ids [B, L + 1], of the windows and the row before each, and where they are."""
+def window_rows(dataset: Dataset, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row ids [B, L + 1], of the windows and the row before each; where they are; and where the windows' own are."""
     first = batch["first_row"]
     has_before = ~np.isin(first, dataset.log.user_starts)
     mask = np.arange(PLACES) < (batch["num_rows"] + has_before)[:, None]
     assert mask[:, LENGTH].any() and not mask[:, LENGTH].all()
-    return np.where(mask, (first - has_before)[:, None] + np.arange(PLACES), 0), mask
+    rows = np.where(mask, (first - has_before)[:, None] + np.arange(PLACES), 0)
+    return rows, mask, mask & (np.arange(PLACES) >= has_before[:, None])
 
 
 def of_one_window_a_user(dataset: Dataset, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,13 +67,14 @@ def test_masked_behaviours_do_not_influence_any_logit(tiny: Any, kind: str) -> N
     dataset = change(tiny.dataset(), encoder={"kind": kind}, pretraining={"targets": "masked", "mask_ratio": 0.4})
     model, store, batch = build(dataset)
     batch = of_one_window_a_user(dataset, batch)
-    rows, mask = window_rows(dataset, batch)
+    rows, mask, own = window_rows(dataset, batch)
     masked = choose_masked(batch["noise"][..., 0], dataset.log.time[rows], mask, 0.4).numpy()
     behaviours = store.behaviours.numpy()
     has_partner = (np.diff(dataset.log.time[rows], axis=1) == 0) & mask[:, 1:]
     assert masked.any() and (has_partner & masked[:, 1:]).any()
     logits, truth, weights, _ = model(batch)
-    np.testing.assert_array_equal(weights, masked.astype(np.float32))
+    assert (masked & ~own).any()
+    np.testing.assert_array_equal(weights, (masked & own).astype(np.float32))
     np.testing.assert_array_equal(truth.numpy()[masked], behaviours[rows[masked]])
 
     flipped = behaviours.copy()
@@ -92,10 +94,11 @@ def test_a_query_knows_no_behaviour_of_its_time_or_later(tiny: Any, kind: str) -
     dataset = change(tiny.dataset(), encoder={"kind": kind}, pretraining={"targets": "queries", "mask_ratio": 0.0})
     model, store, batch = build(dataset)
     batch = of_one_window_a_user(dataset, batch)
-    rows, mask = window_rows(dataset, batch)
+    rows, mask, own = window_rows(dataset, batch)
     times = dataset.log.time[rows]
     logits, truth, weights = (value.numpy() for value in model(batch)[:3])
-    np.testing.assert_array_equal(weights, mask.astype(np.float32))
+    assert (mask & ~own).any()
+    np.testing.assert_array_equal(weights, own.astype(np.float32))
     np.testing.assert_array_equal(truth[mask], dataset.log.behaviour[rows[mask]])
     for place in range(1, PLACES):
         behaviours, fields = store.behaviours.numpy(), store.fields.numpy()
@@ -162,7 +165,7 @@ def test_hidden_ids_leave_labels_alone_to_know(tiny: Any) -> None:
     fields = store.fields.numpy()
     other = replace_log(model, dataset, store, fields=np.where(fields > 1, 2 + (fields - 1) % 3, fields))
     logits, after = model(batch, training=True)[0].numpy(), other(batch, training=True)[0].numpy()
-    _, mask = window_rows(dataset, batch)
+    _, mask, _ = window_rows(dataset, batch)
     np.testing.assert_array_equal(after[unknown & mask], logits[unknown & mask])
     assert np.abs(after - logits)[~unknown & mask].max() > 1e-4
     assert (
@@ -175,7 +178,7 @@ def test_share_of_hidden_ids_is_the_unknown_rate(tiny: Any) -> None:
         tiny.dataset(), encoder={"unknown_rate": 0.3}, pretraining={"targets": "queries", "mask_ratio": 1.0}
     )
     model, _, batch = build(dataset)
-    _, mask = window_rows(dataset, batch)
+    _, mask, _ = window_rows(dataset, batch)
     first = mask & (np.arange(PLACES) == 0)  # sees nothing but itself
     noise = np.random.default_rng(0).random((200, *batch["noise"].shape)).astype(np.float32)
     plain = model(batch)[0].numpy()[first]
@@ -194,8 +197,8 @@ def test_drawn_items_are_hidden_as_often_as_logged_ones(tiny: Any) -> None:
     logits, truth, weights = (value.numpy() for value in model(batch)[:3])
     assert logits.shape == (NUM_WINDOWS, 3 * PLACES, 1)
     np.testing.assert_array_equal(truth[:, PLACES:], 0)
-    _, mask = window_rows(dataset, batch)
-    np.testing.assert_array_equal(weights, np.tile(mask, 3))
+    _, _, own = window_rows(dataset, batch)
+    np.testing.assert_array_equal(weights, np.tile(own, 3))
     batch["noise"][..., 1] = 0.0
     hidden = model(batch, training=True)[0].numpy()[:, :, 0]
     genre, fields = dataset.config.schema.index("genre"), store.fields.numpy()
@@ -214,7 +217,7 @@ def test_drawn_items_are_of_the_pool_and_by_popularity_where_asked(tiny: Any) ->
     by_popularity = change(dataset, negatives={"popularity_share": 1.0})
     other = build_pretrainer(by_popularity, build_datastore(dataset.log, None, LENGTH))
     other.set_weights(model.get_weights())
-    _, mask = window_rows(dataset, batch)
+    _, mask, _ = window_rows(dataset, batch)
     assert np.abs(other(batch)[0].numpy()[:, PLACES:] - logits)[mask].max() > 1e-4
     batch["noise"][..., 3] = 1.0 - 2**-24  # the largest draw stays inside the tables
     assert np.isfinite(model(batch)[0]).all() and np.isfinite(other(batch)[0]).all()
