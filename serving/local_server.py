@@ -97,14 +97,19 @@ class LocalServer:
             raise ValueError("A server can be started once. Received: start() on a started one. Build another.")
         end = time.monotonic() + retry_seconds
         server = self._build_server()
+        _try_until(end, self._start_metrics_server)
         try:
-            _try_until(end, self._start_metrics_server)
             _try_until(end, partial(self._take_port, server))  # Last: who connects from now on waits for an answer.
         except ValueError:
-            self._abandon()
+            self._close_metrics_server()
             raise
         self._server = server
         return server
+
+    def _close_metrics_server(self) -> None:
+        if self._metrics_server is not None:
+            self._metrics_server.close()
+            self._metrics_server = None
 
     def _abandon(self) -> None:
         if self._server is not None:
@@ -170,8 +175,7 @@ class LocalServer:
         is_drained = self._admission.drain(self.options.drain_seconds)
         if self._server is not None:
             self._server.stop(_LAST_ANSWERS_SECONDS).wait()
-        if self._metrics_server is not None:
-            self._metrics_server.close()
+        self._close_metrics_server()
         return is_drained and self.manager.stop(max(0.0, end - time.monotonic()))
 
     def __enter__(self) -> Self:
