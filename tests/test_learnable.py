@@ -180,9 +180,11 @@ def test_nothing_but_the_futures_differs_between_the_classes():
 
 @pytest.mark.slow
 def test_answer_is_found_in_the_futures(planted):
-    measured = measure(planted)
-    assert measured["AUC"] > 0.85
-    assert measured["LogLoss"] < 0.5
+    """The median of three seeds: attention finds it late or early, with its initial weights."""
+    longer = dataclasses.replace(planted, training=dataclasses.replace(planted.training, num_epochs=12, patience=12))
+    measured = [measure(dataclasses.replace(longer, seed=seed)) for seed in SEEDS]
+    assert np.median([metrics["AUC"] for metrics in measured]) > 0.95
+    assert np.median([metrics["LogLoss"] for metrics in measured]) < 0.3
 
 
 @pytest.mark.slow
