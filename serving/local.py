@@ -178,6 +178,7 @@ def run(flags: argparse.Namespace) -> int:
         configs, options, lock = read_configs(flags), read_options(flags), open_standby_lock(flags)
         if lock is None or lock.try_acquire():
             server = _build_server(flags, configs, options).start()
+            _on_signals(stopped.set)
         else:
             _on_signals(lambda: os._exit(0))  # Nobody is answered, so there is nothing to wait for.
             logger.info("Another process has %s: this one loads its models to stand by", flags.standby_lock)
@@ -190,7 +191,6 @@ def run(flags: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"serving.local: {error}", file=sys.stderr)
         return EXIT_CODE_WRONG_USE
-    _on_signals(stopped.set)
     states = server.manager.list_states()  # A standby may have switched to a new version.
     served = ", ".join(f"{name} version {version}" for name, version, state in states if state == "AVAILABLE")
     print(f"Serving {served} at localhost:{server.port}", flush=True)

@@ -59,9 +59,8 @@ def to_arrays(request: predict_pb2.PredictRequest) -> dict[str, np.ndarray]:
 
 def rank(function: Any, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The probabilities that a signature gives for inputs, float32 [B, C]."""
-    probabilities: np.ndarray = function(**{name: tf.constant(values) for name, values in arrays.items()})[
-        "probabilities"
-    ].numpy()
+    outputs = function(**{name: tf.constant(values) for name, values in arrays.items()})
+    probabilities: np.ndarray = outputs["probabilities"].numpy()
     return probabilities
 
 

@@ -136,13 +136,12 @@ def _score_split(model: Peer, job: RankerJob, split: str) -> np.ndarray:
 
 def _prepare_folder(job: RankerJob) -> str:
     """The stamp of a run: a hash of what its answers depend on. Files of another run are removed from its folder."""
-    config = job.workspace.config
     settings = job.settings if isinstance(job.settings, dict) else dataclasses.asdict(job.settings)
     parts = [
         job.ranker,
         settings,
         job.seed,
-        find_ranker(job.ranker).hash_config(config),
+        find_ranker(job.ranker).hash_config(job.workspace.config),
         job.workspace.check_fresh("dataset"),
     ]
     stamp = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
