@@ -16,7 +16,7 @@ from tf_lift.models.encoder import Encoder
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.schema import FIRST_VALUE_ID
 from tf_lift.strategy import build_strategy, worker_index
-from tf_lift.training_loop import Schedule, train_epochs
+from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 from tf_lift.workspace import Progress, Workspace
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ def run(workspace: Workspace) -> None:
     tf.keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = build_pretrainer(dataset, build_datastore(dataset.log, None, config.retrieval.context_length))
-        model.compile(optimizer=tf.keras.optimizers.Adam(config.pretraining.learning_rate))
     with workspace.training("pretrain", worker_index(config.training)) as progress:
         history = _train(model, dataset, progress) if config.pretraining.enabled else {}
         with progress.finish({"epochs": len(history.get("loss", []))}) as folder:
@@ -112,6 +111,11 @@ def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str,
     if held_out.all() or not held_out.any():
         held_out = np.arange(len(first)) == 0  # too few windows to share out
     train = ~held_out if len(first) > 1 else held_out
+    section = config.pretraining
+    num_steps = section.num_epochs * -(-int(train.sum()) // section.batch_size)
+    with model.distribute_strategy.scope():
+        rate = build_learning_rate(section.learning_rate, section.learning_rate_decay, num_steps)
+        model.compile(optimizer=tf.keras.optimizers.Adam(rate))
 
     def batches(chosen: np.ndarray, seed: int, shuffle: bool) -> tf.data.Dataset:
         shape, size = (model.window_length, model.noise_width), config.pretraining.batch_size

@@ -9,6 +9,8 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
+from tf_lift.config.model_sections import Decay
+
 logger = logging.getLogger(__name__)
 
 _REPORTED = ("log_loss", "auc")  # Keras also reports the last batch's loss, which is noise
@@ -25,6 +27,19 @@ class Schedule:
 
     num_epochs: int
     patience: int
+
+
+def build_learning_rate(
+    peak: float, decay: Decay, num_steps: int
+) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
+    """What an optimizer takes as its learning rate.
+
+    Args:
+        peak: the rate, of the first step where it decays.
+        decay: `cosine`: to 0 along half a cosine; `none`: it stays.
+        num_steps: steps of all epochs, after which it is 0.
+    """
+    return tf.keras.optimizers.schedules.CosineDecay(peak, num_steps) if decay == "cosine" else peak
 
 
 class _EpochBar(tf.keras.callbacks.Callback):

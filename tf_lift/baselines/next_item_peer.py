@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +11,12 @@ import tensorflow as tf
 from tf_lift.baselines.item_sequences import ItemSequences, build_item_sequences
 from tf_lift.baselines.peer import Peer, PeerSettings, check_setting
 from tf_lift.config import Config
+from tf_lift.config.model_sections import Decay
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.datastore import Datastore, Window
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
-from tf_lift.training_loop import Schedule, train_epochs
+from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 
 _VALIDATION_SHARE = 0.05  # of the sequences, drawn by the seed, to stop the first stage by
 
@@ -41,6 +43,8 @@ class NextItemSettings(PeerSettings):
     """Epochs of the first stage without a better validation loss before stopping."""
     pretraining_batch_size: int = 128
     """Sequences of a step."""
+    pretraining_decay: Decay = "none"
+    """Of the first stage's learning rate: `cosine`, to 0 over `pretraining_epochs`; `none`: it stays."""
     learn_until: str = "pool"
     """The first stage learns from positives before `pool`: train begins (as the project's own encoder), or `train`: train ends."""
 
@@ -51,6 +55,10 @@ class NextItemSettings(PeerSettings):
         check_setting("pretraining_epochs", self.pretraining_epochs, 1, 10_000)
         check_setting("pretraining_patience", self.pretraining_patience, 1, 10_000)
         check_setting("pretraining_batch_size", self.pretraining_batch_size, 1, 1 << 20)
+        if self.pretraining_decay not in get_args(Decay):
+            raise ValueError(
+                f"The ranker's setting `pretraining_decay` must be one of {get_args(Decay)}. Received: {self.pretraining_decay!r}."
+            )
         if self.learn_until not in ("pool", "train"):
             raise ValueError(
                 f"The ranker's setting `learn_until` must be 'pool' or 'train'. Received: {self.learn_until!r}."
@@ -141,7 +149,9 @@ class NextItemPeer(Peer):
         held_out[1:2] = False
         taught = ~held_out if len(held_out) > 1 else held_out
         model = _NextItemTask(self)
-        model.compile(optimizer=tf.keras.optimizers.Adam(settings.learning_rate))
+        num_steps = settings.pretraining_epochs * -(-int(taught.sum()) // settings.pretraining_batch_size)
+        rate = build_learning_rate(settings.learning_rate, settings.pretraining_decay, num_steps)
+        model.compile(optimizer=tf.keras.optimizers.Adam(rate))
         validation = sequences.batches(held_out, settings.pretraining_batch_size, None).cache()
 
         def validate() -> dict[str, float]:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from tf_lift.config.checks import check_range
 
+Decay = Literal["none", "cosine"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
@@ -49,6 +51,8 @@ class Pretraining:
     """Share of the window's behaviours that are masked."""
     negatives_per_row: int = 1
     """`queries`, logs of positives only: items drawn for each row as queries with label 0."""
+    query_share: float = 1.0
+    """`queries`: share of a window's rows, drawn anew each time, that training asks about. They cost more than all else of a step."""
     next_item: bool = False
     """Departure: a second loss, softmax over the items: the state of the rows strictly before a positive one tells its item."""
     next_item_weight: float = 1.0
@@ -63,6 +67,8 @@ class Pretraining:
     """Windows of a step, over all replicas."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
+    learning_rate_decay: Decay = "none"
+    """`cosine`: it falls to 0 along half a cosine over `num_epochs`."""
     patience: int = 2
     """Epochs without a better validation loss before stopping."""
 
@@ -72,6 +78,7 @@ class Pretraining:
         check_range("pretraining", "batch_size", self.batch_size, 1, 1 << 20)
         check_range("pretraining", "patience", self.patience, 1, 10_000)
         check_range("pretraining", "negatives_per_row", self.negatives_per_row, 0, 100)
+        check_range("pretraining", "query_share", self.query_share, 0.01, 1.0)
         check_range("pretraining", "next_item_weight", self.next_item_weight, 0.0, 1000.0)
         check_range("pretraining", "next_item_samples", self.next_item_samples, 0, 1 << 20)
         if self.targets == "masked" and self.mask_ratio == 0.0:

@@ -54,6 +54,31 @@ class PretrainerAnswers(NamedTuple):
     next_items: NextItemLosses | None
 
 
+class _AskedRows(NamedTuple):
+    """Rows of windows that are asked about; A of each.
+
+    Attributes:
+        fields: int32 [B, A, M].
+        behaviours: int32 [B, A].
+        visible: int32 [B, A], how many rows of the window each sees.
+        counts: bool [B, A], False where a place is no row of the window.
+        unknown: bool [B, A], whether training hides its ids.
+        noise: float32 [B, A, ..], uniform in [0, 1).
+    """
+
+    fields: tf.Tensor
+    behaviours: tf.Tensor
+    visible: tf.Tensor
+    counts: tf.Tensor
+    unknown: tf.Tensor
+    noise: tf.Tensor
+
+    def draw(self, count: int) -> "_AskedRows":
+        """Some of them by the last of their noise, those that count first: A = count."""
+        places = tf.math.top_k(tf.where(self.counts, self.noise[..., -1], -1.0), count).indices
+        return _AskedRows(*(tf.gather(values, places, batch_dims=1) for values in self))
+
+
 class Pretrainer(tfrs.Model):
     """Learns to tell a hidden behaviour from what its user did before, and the next item if configured.
 
@@ -118,8 +143,8 @@ class Pretrainer(tfrs.Model):
 
     @property
     def noise_width(self) -> int:
-        """Uniform numbers that each row of a window needs: masking, unknown ids, and two a negative."""
-        return 2 + 2 * self.num_negatives
+        """Uniform numbers that each row of a window needs: masking, unknown ids, two a negative, and one if not all rows are asked."""
+        return 2 + 2 * self.num_negatives + (1 if self.config.pretraining.query_share < 1.0 else 0)
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> PretrainerAnswers:
         """Predicts hidden behaviours and next items.
@@ -140,13 +165,18 @@ class Pretrainer(tfrs.Model):
             next_items = self._next_items(window, fields, rows, noise, training)
             weights = tf.cast(masked & is_asked, tf.float32)
             return PretrainerAnswers(self.head(rows), window.behaviours, weights, next_items)
-        visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
-        queries, truth = self._queries(window, noise)
+        asked = _AskedRows(
+            window.fields, window.behaviours, rows_strictly_before(window.times, window.mask), is_asked, unknown, noise
+        )
+        if training and self.config.pretraining.query_share < 1.0:
+            asked = asked.draw(max(1, round(self.config.pretraining.query_share * self.window_length)))
+        queries, truth = self._queries(asked)
         copies = 1 + self.num_negatives
         if training:  # drawn items too: else an unknown item would mean a positive
-            queries = _hide_ids(queries, tf.tile(unknown, [1, copies]))
-        states = self.encoder(fields, labels, window.mask, queries, tf.tile(visible, [1, copies]), training=training)
-        weights = tf.tile(tf.cast(is_asked, tf.float32), [1, copies])
+            queries = _hide_ids(queries, tf.tile(asked.unknown, [1, copies]))
+        visible = tf.tile(asked.visible, [1, copies])
+        states = self.encoder(fields, labels, window.mask, queries, visible, training=training)
+        weights = tf.tile(tf.cast(asked.counts, tf.float32), [1, copies])
         next_items = self._next_items(window, fields, states.rows, noise, training)
         return PretrainerAnswers(self.head(states.queries), truth, weights, next_items)
 
@@ -158,11 +188,11 @@ class Pretrainer(tfrs.Model):
         window = self._datastore.window(first_row - num_before, num_rows + num_before)
         return window, window.mask & (tf.range(self.window_length) >= num_before[:, None])
 
-    def _queries(self, window: Window, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _queries(self, asked: "_AskedRows") -> tuple[tf.Tensor, tf.Tensor]:
         """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""
-        schema = self.config.schema
+        schema, noise = self.config.schema, asked.noise
         is_item = tf.constant([field.entity == "item" for field in schema.fields])
-        queries, truth = [window.fields], [window.behaviours]
+        queries, truth = [asked.fields], [asked.behaviours]
         num_items = tf.shape(self._item_table)[0] - 2
         num_popular = tf.shape(self._popular_items)[0]
         for index in range(self.num_negatives):
@@ -171,8 +201,8 @@ class Pretrainer(tfrs.Model):
             drawn = tf.minimum(tf.cast(place * tf.cast(num_popular, tf.float32), tf.int32), num_popular - 1)
             popular = tf.gather(self._popular_items, drawn)
             items = tf.where(kind < self.config.negatives.popularity_share, popular, uniform)
-            queries.append(tf.where(is_item, tf.gather(self._item_table, items), window.fields))
-            truth.append(tf.zeros_like(window.behaviours))
+            queries.append(tf.where(is_item, tf.gather(self._item_table, items), asked.fields))
+            truth.append(tf.zeros_like(asked.behaviours))
         return tf.concat(queries, axis=1), tf.concat(truth, axis=1)
 
     def _next_items(

@@ -16,6 +16,7 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
     "encoder.dropout_rate": (0.0, 0.1, 0.3),
     "pretraining.mask_ratio": (0.3, 0.6, 0.8),
     "pretraining.learning_rate": (3e-4, 1e-3, 3e-3),
+    "pretraining.learning_rate_decay": ("none", "cosine"),
     "pretraining.next_item": (False, True),
     "predictor.hidden_dims": ((64,), (200, 80)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),

@@ -1,12 +1,15 @@
 """What pretraining may know of a behaviour that it is asked for, and that it learns."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_lift import pretrain
 from tf_lift.config import Config
 from tf_lift.data.dataset import window_batches
 from tf_lift.data.dataset_files import Dataset
@@ -15,6 +18,8 @@ from tf_lift.data.windows import read_windows
 from tf_lift.datastore import Datastore, build_datastore
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.pretrain import build_pretrainer
+from tf_lift.training_loop import train_epochs
+from tf_lift.workspace import Workspace
 
 LENGTH, NUM_WINDOWS = 6, 40
 PLACES = LENGTH + 1  # a window is read with the row before it
@@ -221,6 +226,42 @@ def test_drawn_items_are_of_the_pool_and_by_popularity_where_asked(tiny: Any) ->
     assert np.abs(other(batch)[0].numpy()[:, PLACES:] - logits)[mask].max() > 1e-4
     batch["noise"][..., 3] = 1.0 - 2**-24  # the largest draw stays inside the tables
     assert np.isfinite(model(batch)[0]).all() and np.isfinite(other(batch)[0]).all()
+
+
+def test_training_asks_about_a_share_of_the_rows(tiny: Any) -> None:
+    sections = {"encoder": {"dropout_rate": 0.0, "unknown_rate": 0.0}, "pretraining": {"query_share": 0.6}}
+    dataset = change(tiny.dataset(*tiny.honest), **sections)
+    model, _, batch = build(dataset)
+    assert batch["noise"].shape[-1] == model.noise_width == 5
+    _, _, own = window_rows(dataset, batch)
+    chosen = np.argsort(-np.where(own, batch["noise"][..., -1], -1.0), axis=1, kind="stable")[:, :4]  # .6 of 7 rows
+    assert not np.take_along_axis(own, chosen, axis=1).all()  # short windows have fewer
+    places = np.concatenate([chosen, PLACES + chosen], axis=1)  # logged rows and drawn items
+    whole, some = model(batch), model(batch, training=True)
+    for all_places, drawn in zip(whole[:3], some[:3], strict=True):
+        values = all_places.numpy()
+        expected = np.take_along_axis(values, places.reshape(*places.shape, *[1] * (values.ndim - 2)), axis=1)
+        np.testing.assert_allclose(drawn, expected, atol=1e-5)
+
+
+def test_the_learning_rate_falls_to_nothing_with_the_last_step(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dataset = change(tiny.dataset(), pretraining={"learning_rate_decay": "cosine", "num_epochs": 2, "batch_size": 16})
+    trained: list[tf.keras.Model] = []
+
+    def train(name: str, model: tf.keras.Model, *others: Any) -> dict[str, list[float]]:
+        trained.append(model)
+        return train_epochs(name, model, *others)
+
+    monkeypatch.setattr(pretrain, "train_epochs", train)
+    config = dataclasses.replace(dataset.config, workspace=str(tmp_path))
+    shutil.copytree(dataset.dataset_dir, Workspace(config).dataset_dir)
+    pretrain.run(Workspace(config))
+    optimizer = trained[0].optimizer
+    rate = optimizer._learning_rate
+    assert float(rate(0)) == pytest.approx(config.pretraining.learning_rate)
+    assert float(rate(optimizer.iterations - 1)) > 0.0 == float(rate(optimizer.iterations))
 
 
 def test_the_head_has_the_same_answer_after_config_and_weights(tiny: Any) -> None:
