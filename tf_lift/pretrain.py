@@ -59,7 +59,11 @@ def build_pretrainer(dataset: Dataset, datastore: Datastore) -> Pretrainer:
     """
     config, schema = dataset.config, dataset.config.schema
     encoder = Encoder(
-        config.encoder, dataset.info.num_pool_ids, config.behaviour.num_classes, config.retrieval.context_length
+        config.encoder,
+        dataset.info.num_pool_ids,
+        config.behaviour.num_classes,
+        config.retrieval.context_length,
+        field_indices=config.encoded_fields,
     )
     table = np.concatenate([np.zeros((FIRST_VALUE_ID, len(schema)), np.int32), dataset.info.entity_fields["item"]])
     in_pool = (dataset.log.time < dataset.info.boundaries.train_from) & ~dataset.log.synthetic

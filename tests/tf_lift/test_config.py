@@ -254,6 +254,13 @@ def test_file_that_is_no_toml(tmp_path: Path) -> None:
         _load(tmp_path, "name = \n")
 
 
+def test_encoded_fields_may_leave_the_users_out(tmp_path: Path) -> None:
+    entities = [field.entity for field in _load(tmp_path).schema.fields]
+    assert _load(tmp_path).encoded_fields == tuple(range(len(entities)))
+    others = _load(tmp_path, MINIMAL, "encoder.user_fields=false").encoded_fields
+    assert 0 < len(others) < len(entities) and all(entities[index] != "user" for index in others)
+
+
 def test_section_hash_changes_with_its_sections_alone(tmp_path: Path) -> None:
     first, second = _load(tmp_path), _load(tmp_path, MINIMAL, "encoder.num_layers=3")
     assert first.section_hash("source", "fields") == second.section_hash("source", "fields")

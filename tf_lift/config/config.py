@@ -111,6 +111,12 @@ class Config:
         return Schema(self.fields)
 
     @property
+    def encoded_fields(self) -> tuple[int, ...]:
+        """Indices of the fields that the encoder reads."""
+        fields = self.schema.fields
+        return tuple(i for i, field in enumerate(fields) if self.encoder.user_fields or field.entity != "user")
+
+    @property
     def transitions(self) -> Transitions | None:
         """The part of `situation` that the data set depends on."""
         return self.situation.transitions

@@ -24,6 +24,9 @@ class Encoder:
     """Attention heads."""
     dropout_rate: float = 0.1
     """Dropout inside the blocks."""
+    user_fields: bool = True
+    """False: rows are read without the user's fields. They are one and the same in all rows of a history, and of a user's windows, so
+    that pretraining of many epochs learns users by heart."""
     unknown_rate: float = 0.02
     """Share of the ids that pretraining replaces by the unknown id, so that its embedding is trained."""
 

@@ -33,18 +33,21 @@ class InteractionEmbedding(tf.keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, fields: tf.Tensor) -> tf.Tensor:
+    def call(self, fields: tf.Tensor, chosen: Sequence[int] | None = None) -> tf.Tensor:
         """Embeds ids.
 
         Args:
             fields: int32 [.., M].
+            chosen: indices of the fields to embed; None: all M.
 
         Returns:
-            float32 [.., M, w].
+            float32 [.., M, w], or [.., len(chosen), w].
         """
-        known = tf.constant(self.num_ids, tf.int32)
+        known, offsets = np.array(self.num_ids, np.int32), self._offsets
+        if chosen is not None:
+            fields, known, offsets = tf.gather(fields, chosen, axis=-1), known[list(chosen)], offsets[list(chosen)]
         ids = tf.where(fields < known, fields, UNKNOWN_ID)
-        return tf.gather(self.table, ids + self._offsets)  # [.., M, w]
+        return tf.gather(self.table, ids + offsets)
 
     def copy_known(self, other: "InteractionEmbedding") -> None:
         """Takes over the rows of the ids that another embedding knows as well."""

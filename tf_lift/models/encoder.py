@@ -36,6 +36,7 @@ class Encoder(tf.keras.Model):
         num_ids: M numbers of ids to embed.
         num_classes: behaviours.
         context_length: L.
+        field_indices: of the fields that are read; None: all M.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Encoder(tf.keras.Model):
         num_classes: int,
         context_length: int,
         name: str = "encoder",
+        field_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__(name=name)
+        self.field_indices = None if field_indices is None else tuple(field_indices)
         self.config = config
         self.num_classes = num_classes
         self.context_length = context_length
@@ -140,7 +143,7 @@ class Encoder(tf.keras.Model):
         return tf.where(num_rows[..., None] > 0, before, 0.0)
 
     def _embed(self, fields: tf.Tensor, labels: tf.Tensor, training: bool | None) -> tf.Tensor:
-        embedded = self.embedding(fields)
+        embedded = self.embedding(fields, chosen=self.field_indices)
         flat = tf.reshape(embedded, tf.concat([tf.shape(labels), [embedded.shape[-2] * embedded.shape[-1]]], 0))
         joined = tf.concat([flat, self._label_embedding(labels)], axis=-1)
         return self._dropout(self._project(joined), training=training)

@@ -53,7 +53,14 @@ class NextItem(tf.keras.layers.Layer):
         self.encoder = (
             encoder
             if self._shares_encoder
-            else Encoder(section, encoder.embedding.num_ids, num_classes, encoder.context_length, "next_item_encoder")
+            else Encoder(
+                section,
+                encoder.embedding.num_ids,
+                num_classes,
+                encoder.context_length,
+                "next_item_encoder",
+                encoder.field_indices,
+            )
         )
         self.head = NextItemHead(
             self.encoder.embedding, self._item_index, section.state_dim, section.unknown_rate, name="head"

@@ -14,6 +14,7 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
     "encoder.embedding_dim": (8, 16, 32),
     "encoder.state_dim": (16, 32, 64),
     "encoder.dropout_rate": (0.0, 0.1, 0.3),
+    "encoder.user_fields": (False, True),
     "pretraining.mask_ratio": (0.3, 0.6, 0.8),
     "pretraining.learning_rate": (3e-4, 1e-3, 3e-3),
     "pretraining.learning_rate_decay": ("none", "cosine"),

@@ -46,6 +46,8 @@ def test_switches_are_those_of_the_configurations_named_paper(
             "situation.overlap=true",
             "situation.encoded_neighbours=4",
             "predictor.standardise=true",
+            "encoder.user_fields=false",
+            "pretraining.query_share=0.5",
         ],
     )
     paper = load_config(CONFIGS / f"{name}_paper.toml")
@@ -53,7 +55,7 @@ def test_switches_are_those_of_the_configurations_named_paper(
     expected = dataclasses.replace(paper.predictor, freeze_embeddings=False)
     assert found.predictor == expected
     assert found.pretraining == paper.pretraining
-    assert (found.encoder.kind, found.training.loss) == ("causal", "pointwise")
+    assert (found.encoder.kind, found.encoder.user_fields, found.training.loss) == ("causal", True, "pointwise")
     assert (
         found.transitions == config.transitions and found.situation_features is None
     )  # the same data set, nothing read

@@ -55,6 +55,25 @@ def test_a_query_does_not_see_other_queries(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_fields_that_are_not_read_say_nothing(kind: str) -> None:
+    whole, inputs = build_encoder(kind), draw_inputs()
+    encoder = Encoder(whole.config, NUM_IDS, NUM_CLASSES, LENGTH, field_indices=(1,))
+    before = encode(encoder, inputs)
+    for field in (0, 1):
+        other = {name: value.copy() for name, value in inputs.items()}
+        for name in ("fields", "query_fields"):
+            other[name][..., field] = 8 - other[name][..., field]
+        after = encode(encoder, other)
+        differ = [np.abs(ours - theirs).max() > 1e-3 for ours, theirs in zip(after, before, strict=True)]
+        assert differ == [field == 1] * 2
+    # What is read is the field's own part of the table.
+    table = encoder.embedding.table.numpy()
+    np.testing.assert_array_equal(
+        encoder.embedding(inputs["fields"], chosen=(1,))[..., 0, :], table[9 + inputs["fields"][..., 1]]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_padding_at_the_right_changes_nothing(kind: str) -> None:
     encoder, inputs = build_encoder(kind), draw_inputs()
     before = encode(encoder, inputs)

@@ -1,15 +1,12 @@
 """What pretraining may know of a behaviour that it is asked for, and that it learns."""
 
 import dataclasses
-import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lift import pretrain
 from tf_lift.config import Config
 from tf_lift.data.dataset import window_batches
 from tf_lift.data.dataset_files import Dataset
@@ -18,8 +15,6 @@ from tf_lift.data.windows import read_windows
 from tf_lift.datastore import Datastore, build_datastore
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.pretrain import build_pretrainer
-from tf_lift.training_loop import train_epochs
-from tf_lift.workspace import Workspace
 
 LENGTH, NUM_WINDOWS = 6, 40
 PLACES = LENGTH + 1  # a window is read with the row before it
@@ -242,26 +237,6 @@ def test_training_asks_about_a_share_of_the_rows(tiny: Any) -> None:
         values = all_places.numpy()
         expected = np.take_along_axis(values, places.reshape(*places.shape, *[1] * (values.ndim - 2)), axis=1)
         np.testing.assert_allclose(drawn, expected, atol=1e-5)
-
-
-def test_the_learning_rate_falls_to_nothing_with_the_last_step(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    dataset = change(tiny.dataset(), pretraining={"learning_rate_decay": "cosine", "num_epochs": 2, "batch_size": 16})
-    trained: list[tf.keras.Model] = []
-
-    def train(name: str, model: tf.keras.Model, *others: Any) -> dict[str, list[float]]:
-        trained.append(model)
-        return train_epochs(name, model, *others)
-
-    monkeypatch.setattr(pretrain, "train_epochs", train)
-    config = dataclasses.replace(dataset.config, workspace=str(tmp_path))
-    shutil.copytree(dataset.dataset_dir, Workspace(config).dataset_dir)
-    pretrain.run(Workspace(config))
-    optimizer = trained[0].optimizer
-    rate = optimizer._learning_rate
-    assert float(rate(0)) == pytest.approx(config.pretraining.learning_rate)
-    assert float(rate(optimizer.iterations - 1)) > 0.0 == float(rate(optimizer.iterations))
 
 
 def test_the_head_has_the_same_answer_after_config_and_weights(tiny: Any) -> None:
