@@ -31,7 +31,7 @@ from tf_lift.workspace import Workspace
 from . import log_steps
 from .field_columns import find_field_columns
 from .files import expand_paths
-from .local_runner import flushing_by_size_alone
+from .local_runner import turn_off_flush_by_clock
 from .opened_dataset import forget_run
 from .pipeline import build_pipeline
 from .pipeline_inputs import PipelineInputs, PreviousDataset
@@ -220,9 +220,9 @@ def _run_pipeline(inputs: PipelineInputs, beam_arguments: Sequence[str]) -> None
     try:
         root = beam.Pipeline(options=PipelineOptions(list(beam_arguments), save_main_session=False))
         build_pipeline(root, inputs)
-        with flushing_by_size_alone():
-            result = root.run()
-            result.wait_until_finish()
+        turn_off_flush_by_clock()
+        result = root.run()
+        result.wait_until_finish()
     except (RuntimeError, ValueError, DataflowRuntimeException) as error:
         message = _find_message(error)
         if not message:

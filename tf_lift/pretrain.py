@@ -63,7 +63,7 @@ def build_pretrainer(dataset: Dataset, datastore: Datastore) -> Pretrainer:
         dataset.info.num_pool_ids,
         config.behaviour.num_classes,
         config.retrieval.context_length,
-        field_indices=config.encoded_fields,
+        field_indices=config.encoded_indices,
     )
     table = np.concatenate([np.zeros((FIRST_VALUE_ID, len(schema)), np.int32), dataset.info.entity_fields["item"]])
     in_pool = (dataset.log.time < dataset.info.boundaries.train_from) & ~dataset.log.synthetic

@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_lift.config.model_sections import Decay
+from tf_lift.config.model_sections import LearningRateDecay
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Schedule:
 
 
 def build_learning_rate(
-    peak: float, decay: Decay, num_steps: int
+    peak: float, decay: LearningRateDecay, num_steps: int
 ) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
     """What an optimizer takes as its learning rate.
 

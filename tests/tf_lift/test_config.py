@@ -134,6 +134,7 @@ def test_keys_and_types(overrides: list[str], message: str, tmp_path: Path) -> N
             ["pretraining.next_item_weight=-1"],
             r"`pretraining\.next_item_weight` must be from 0\.0 to 1000\.0\. Received: -1\.0",
         ),
+        (["pretraining.query_share=0"], r"`pretraining\.query_share` must be from 0\.01 to 1\.0\. Received: 0\.0"),
         (["pretraining.next_item_samples=-1"], r"`pretraining\.next_item_samples` must be from 0 to "),
         (
             ["training.loss='listwise'", *_LABELLED],
@@ -256,8 +257,8 @@ def test_file_that_is_no_toml(tmp_path: Path) -> None:
 
 def test_encoded_fields_may_leave_the_users_out(tmp_path: Path) -> None:
     entities = [field.entity for field in _load(tmp_path).schema.fields]
-    assert _load(tmp_path).encoded_fields == tuple(range(len(entities)))
-    others = _load(tmp_path, MINIMAL, "encoder.user_fields=false").encoded_fields
+    assert _load(tmp_path).encoded_indices is None
+    others = _load(tmp_path, MINIMAL, "encoder.user_fields=false").encoded_indices
     assert 0 < len(others) < len(entities) and all(entities[index] != "user" for index in others)
 
 

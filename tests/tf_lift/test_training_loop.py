@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_lift import training_loop
-from tf_lift.training_loop import Schedule, train_epochs
+from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 
 
 class Run:
@@ -19,11 +20,15 @@ class Run:
         weights: the weights after each of them.
     """
 
-    def __init__(self, folder: Path, losses: list[float], num_epochs: int = 4, patience: int = 9) -> None:
+    def __init__(
+        self, folder: Path, losses: list[float], num_epochs: int = 4, patience: int = 9, decay: Any = "none"
+    ) -> None:
         tf.keras.utils.set_random_seed(1)
         self.model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
         metric = tf.keras.metrics.MeanSquaredError(name="log_loss")
-        self.model.compile(optimizer=tf.keras.optimizers.Adam(0.1), loss="mse", metrics=[metric])
+        self.model.compile(
+            optimizer=tf.keras.optimizers.Adam(build_learning_rate(0.1, decay, 8)), loss="mse", metrics=[metric]
+        )
         self.folder, self.schedule = folder, Schedule(num_epochs, patience)
         self.epochs: list[int] = []
         self.weights: dict[int, np.ndarray] = {}
@@ -54,11 +59,12 @@ def test_training_stops_by_patience_with_the_best_weights(tmp_path: Path) -> Non
     np.testing.assert_array_equal(run.kernel, run.weights[1])
 
 
-def test_a_resumed_run_equals_one_without_a_break(tmp_path: Path) -> None:
-    whole = Run(tmp_path / "whole", [0.5, 0.4, 0.3, 0.2])
+@pytest.mark.parametrize("decay", ["none", "cosine"])
+def test_a_resumed_run_equals_one_without_a_break(tmp_path: Path, decay: str) -> None:
+    whole = Run(tmp_path / "whole", [0.5, 0.4, 0.3, 0.2], decay=decay)
     expected = whole.train()
-    Run(tmp_path / "cut", [0.5, 0.4], num_epochs=2).train()
-    rest = Run(tmp_path / "cut", [0.3, 0.2])
+    Run(tmp_path / "cut", [0.5, 0.4], num_epochs=2, decay=decay).train()
+    rest = Run(tmp_path / "cut", [0.3, 0.2], decay=decay)
     history = rest.train()
     assert rest.epochs == [2, 3] and history == expected
     np.testing.assert_array_equal(rest.kernel, whole.kernel)

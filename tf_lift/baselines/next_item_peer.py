@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_lift.baselines.item_sequences import ItemSequences, build_item_sequences
 from tf_lift.baselines.peer import Peer, PeerSettings, check_setting
 from tf_lift.config import Config
-from tf_lift.config.model_sections import Decay
+from tf_lift.config.model_sections import LearningRateDecay
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.datastore import Datastore, Window
@@ -43,7 +43,7 @@ class NextItemSettings(PeerSettings):
     """Epochs of the first stage without a better validation loss before stopping."""
     pretraining_batch_size: int = 128
     """Sequences of a step."""
-    pretraining_decay: Decay = "none"
+    pretraining_learning_rate_decay: LearningRateDecay = "none"
     """Of the first stage's learning rate: `cosine`, to 0 over `pretraining_epochs`; `none`: it stays."""
     learn_until: str = "pool"
     """The first stage learns from positives before `pool`: train begins (as the project's own encoder), or `train`: train ends."""
@@ -55,9 +55,10 @@ class NextItemSettings(PeerSettings):
         check_setting("pretraining_epochs", self.pretraining_epochs, 1, 10_000)
         check_setting("pretraining_patience", self.pretraining_patience, 1, 10_000)
         check_setting("pretraining_batch_size", self.pretraining_batch_size, 1, 1 << 20)
-        if self.pretraining_decay not in get_args(Decay):
+        if self.pretraining_learning_rate_decay not in get_args(LearningRateDecay):
             raise ValueError(
-                f"The ranker's setting `pretraining_decay` must be one of {get_args(Decay)}. Received: {self.pretraining_decay!r}."
+                f"The ranker's setting `pretraining_learning_rate_decay` must be one of {get_args(LearningRateDecay)}. Received: "
+                f"{self.pretraining_learning_rate_decay!r}."
             )
         if self.learn_until not in ("pool", "train"):
             raise ValueError(
@@ -150,7 +151,7 @@ class NextItemPeer(Peer):
         taught = ~held_out if len(held_out) > 1 else held_out
         model = _NextItemTask(self)
         num_steps = settings.pretraining_epochs * -(-int(taught.sum()) // settings.pretraining_batch_size)
-        rate = build_learning_rate(settings.learning_rate, settings.pretraining_decay, num_steps)
+        rate = build_learning_rate(settings.learning_rate, settings.pretraining_learning_rate_decay, num_steps)
         model.compile(optimizer=tf.keras.optimizers.Adam(rate))
         validation = sequences.batches(held_out, settings.pretraining_batch_size, None).cache()
 

@@ -111,10 +111,11 @@ class Config:
         return Schema(self.fields)
 
     @property
-    def encoded_fields(self) -> tuple[int, ...]:
-        """Indices of the fields that the encoder reads."""
-        fields = self.schema.fields
-        return tuple(i for i, field in enumerate(fields) if self.encoder.user_fields or field.entity != "user")
+    def encoded_indices(self) -> tuple[int, ...] | None:
+        """Indices of the fields that the encoder reads; None: all."""
+        if self.encoder.user_fields:
+            return None
+        return tuple(index for index, field in enumerate(self.schema.fields) if field.entity != "user")
 
     @property
     def transitions(self) -> Transitions | None:

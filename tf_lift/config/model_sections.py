@@ -5,7 +5,7 @@ from typing import Literal
 
 from tf_lift.config.checks import check_range
 
-Decay = Literal["none", "cosine"]
+LearningRateDecay = Literal["none", "cosine"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Encoder:
     dropout_rate: float = 0.1
     """Dropout inside the blocks."""
     user_fields: bool = True
-    """False: rows are read without the user's fields. They are one and the same in all rows of a history, and of a user's windows, so
-    that pretraining of many epochs learns users by heart."""
+    """Departure, where False: rows are read without the user's fields. They are one and the same in all rows of a history, and of a
+    user's windows, so that pretraining of many epochs learns users by heart."""
     unknown_rate: float = 0.02
     """Share of the ids that pretraining replaces by the unknown id, so that its embedding is trained."""
 
@@ -48,14 +48,15 @@ class Pretraining:
     enabled: bool = True
     """False: the encoder keeps its initial weights (the paper's ablation)."""
     targets: Literal["masked", "queries"] = "queries"
-    """`masked`: the loss is read at masked rows of the window (eq. 10). `queries`: at an appended (x, MSK) for every row, which
-    sees the rows strictly before its time, as the candidate-aware state does."""
+    """`masked`: the loss is read at masked rows of the window (eq. 10). `queries`: at an appended (x, MSK) for every row, or for
+    `query_share` of them, which sees the rows strictly before its time, as the candidate-aware state does."""
     mask_ratio: float = 0.6
     """Share of the window's behaviours that are masked."""
     negatives_per_row: int = 1
     """`queries`, logs of positives only: items drawn for each row as queries with label 0."""
     query_share: float = 1.0
-    """`queries`: share of a window's rows, drawn anew each time, that training asks about. They cost more than all else of a step."""
+    """Departure, with `queries`: how many of a window's rows training asks about, drawn anew each time, as a share of L + 1. Queries
+    cost more than all else of a step. Validation asks about all rows."""
     next_item: bool = False
     """Departure: a second loss, softmax over the items: the state of the rows strictly before a positive one tells its item."""
     next_item_weight: float = 1.0
@@ -70,7 +71,7 @@ class Pretraining:
     """Windows of a step, over all replicas."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
-    learning_rate_decay: Decay = "none"
+    learning_rate_decay: LearningRateDecay = "none"
     """`cosine`: it falls to 0 along half a cosine over `num_epochs`."""
     patience: int = 2
     """Epochs without a better validation loss before stopping."""
@@ -118,7 +119,7 @@ class Predictor:
     initial_embeddings: Literal["pretrained", "random"] = "pretrained"
     """Where the predictor's embedding tables start."""
     freeze_embeddings: bool = False
-    """True: they stay there."""
+    """True: they stay there; pretrained ones of fields that the encoder did not read (`encoder.user_fields`) are 0."""
     hidden_dims: tuple[int, ...] = (200, 80)
     """Widths of the MLP of eq. 18."""
     dropout_rate: float = 0.2

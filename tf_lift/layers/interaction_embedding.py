@@ -1,6 +1,6 @@
 """Embeds the categorical fields of interactions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -33,19 +33,20 @@ class InteractionEmbedding(tf.keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, fields: tf.Tensor, chosen: Sequence[int] | None = None) -> tf.Tensor:
+    def call(self, fields: tf.Tensor, field_indices: Sequence[int] | None = None) -> tf.Tensor:
         """Embeds ids.
 
         Args:
             fields: int32 [.., M].
-            chosen: indices of the fields to embed; None: all M.
+            field_indices: of the fields to embed; None: all M.
 
         Returns:
-            float32 [.., M, w], or [.., len(chosen), w].
+            float32 [.., M, w], or [.., len(field_indices), w].
         """
         known, offsets = np.array(self.num_ids, np.int32), self._offsets
-        if chosen is not None:
-            fields, known, offsets = tf.gather(fields, chosen, axis=-1), known[list(chosen)], offsets[list(chosen)]
+        if field_indices is not None:
+            chosen = list(field_indices)
+            fields, known, offsets = tf.gather(fields, chosen, axis=-1), known[chosen], offsets[chosen]
         ids = tf.where(fields < known, fields, UNKNOWN_ID)
         return tf.gather(self.table, ids + offsets)
 
@@ -56,6 +57,13 @@ class InteractionEmbedding(tf.keras.layers.Layer):
         for field, count in enumerate(other.num_ids):
             shared = min(count, self.num_ids[field])
             table[self._offsets[field] : self._offsets[field] + shared] = source[other._offsets[field] :][:shared]
+        self.table.assign(table)
+
+    def clear(self, field_indices: Collection[int]) -> None:
+        """Makes all values of some fields 0, so that they say nothing."""
+        table = self.table.numpy()
+        for field in field_indices:
+            table[self._offsets[field] :][: self.num_ids[field]] = 0.0
         self.table.assign(table)
 
     def get_config(self) -> dict[str, object]:

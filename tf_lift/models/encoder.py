@@ -26,10 +26,10 @@ class EncoderStates(NamedTuple):
 class Encoder(tf.keras.Model):
     """Encodes a history, and queries appended to it one at a time.
 
-    The input of a row is its fields' embeddings and its label's (eq. 9), projected to v. Rows stand at the left of their
-    window. A causal row sees the rows before it; a query sees the rows that its `visible` counts, and itself.
+    The input of a row is the embeddings of its fields, or of some of them, and its label's (eq. 9), projected to v. Rows stand at the
+    left of their window. A causal row sees the rows before it; a query sees the rows that its `visible` counts, and itself.
 
-    Differences from the paper: queries, for the candidate-aware state s_t = E(h_t, (x_t, MSK)).
+    Differences from the paper: queries, for the candidate-aware state s_t = E(h_t, (x_t, MSK)); some fields may be left out.
 
     Args:
         config: the configuration's section.
@@ -143,7 +143,7 @@ class Encoder(tf.keras.Model):
         return tf.where(num_rows[..., None] > 0, before, 0.0)
 
     def _embed(self, fields: tf.Tensor, labels: tf.Tensor, training: bool | None) -> tf.Tensor:
-        embedded = self.embedding(fields, chosen=self.field_indices)
+        embedded = self.embedding(fields, field_indices=self.field_indices)
         flat = tf.reshape(embedded, tf.concat([tf.shape(labels), [embedded.shape[-2] * embedded.shape[-1]]], 0))
         joined = tf.concat([flat, self._label_embedding(labels)], axis=-1)
         return self._dropout(self._project(joined), training=training)

@@ -84,12 +84,12 @@ class Pretrainer(tfrs.Model):
 
     `targets = "masked"` is eq. 10: the labels of some rows of a window are replaced by MSK, and the loss is read at their states.
     `targets = "queries"` reads it at (x, MSK) appended to the rows strictly before x, which is what the predictor asks: for every
-    row of the window, and for `negatives_per_row` items drawn at random in a log of positives only.
+    row of the window, or in training a drawn share of them, and for `negatives_per_row` items drawn at random in a log of positives only.
 
     A window is read with the row before it, L + 1 rows at most: its newest row then stands behind a full history, as every row of a
     user of many rows does when the predictor asks. The row before is asked for in its own window alone.
 
-    Differences from the paper: the row before a window, "queries", and `next_item`, a second loss (`NextItem`).
+    Differences from the paper: the row before a window, "queries" and their share, and `next_item`, a second loss (`NextItem`).
 
     Args:
         encoder: the encoder.
@@ -144,7 +144,9 @@ class Pretrainer(tfrs.Model):
     @property
     def noise_width(self) -> int:
         """Uniform numbers that each row of a window needs: masking, unknown ids, two a negative, and one if not all rows are asked."""
-        return 2 + 2 * self.num_negatives + (1 if self.config.pretraining.query_share < 1.0 else 0)
+        section = self.config.pretraining
+        draws_rows = section.targets == "queries" and section.query_share < 1.0
+        return 2 + 2 * self.num_negatives + (1 if draws_rows else 0)
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> PretrainerAnswers:
         """Predicts hidden behaviours and next items.
@@ -188,7 +190,7 @@ class Pretrainer(tfrs.Model):
         window = self._datastore.window(first_row - num_before, num_rows + num_before)
         return window, window.mask & (tf.range(self.window_length) >= num_before[:, None])
 
-    def _queries(self, asked: "_AskedRows") -> tuple[tf.Tensor, tf.Tensor]:
+    def _queries(self, asked: _AskedRows) -> tuple[tf.Tensor, tf.Tensor]:
         """int32 [B, T, M] fields and [B, T] classes: the rows themselves, then the sampled items in their users' places."""
         schema, noise = self.config.schema, asked.noise
         is_item = tf.constant([field.entity == "item" for field in schema.fields])

@@ -132,7 +132,7 @@ def test_the_first_stage_ends_with_a_learning_rate_of_nothing(
         return train_epochs(name, model, *others)
 
     monkeypatch.setattr(next_item_peer, "train_epochs", train)
-    pretrained(ring, "sasrec", tmp_path, pretraining_decay="cosine", pretraining_epochs=2)
+    pretrained(ring, "sasrec", tmp_path, pretraining_learning_rate_decay="cosine", pretraining_epochs=2)
     (optimizer,) = optimizers
     rate = optimizer._learning_rate
     assert float(rate(0)) == pytest.approx(SMALL["learning_rate"])
@@ -143,9 +143,9 @@ def test_settings_say_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="`learn_until` must be 'pool' or 'train'. Received: 'test'"):
         SASRecSettings(learn_until="test")
     with pytest.raises(
-        ValueError, match=r"`pretraining_decay` must be one of \('none', 'cosine'\). Received: 'linear'"
+        ValueError, match=r"`pretraining_learning_rate_decay` must be one of \('none', 'cosine'\). Received: 'linear'"
     ):
-        SASRecSettings(pretraining_decay="linear")
+        SASRecSettings(pretraining_learning_rate_decay="linear")
     with pytest.raises(ValueError, match="heads that divide its width. Received: num_layers 2, num_heads 3"):
         SASRecSettings(num_heads=3)
     with pytest.raises(ValueError, match="`search_length` must be from 50"):

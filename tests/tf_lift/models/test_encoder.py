@@ -69,7 +69,7 @@ def test_fields_that_are_not_read_say_nothing(kind: str) -> None:
     # What is read is the field's own part of the table.
     table = encoder.embedding.table.numpy()
     np.testing.assert_array_equal(
-        encoder.embedding(inputs["fields"], chosen=(1,))[..., 0, :], table[9 + inputs["fields"][..., 1]]
+        encoder.embedding(inputs["fields"], field_indices=(1,))[..., 0, :], table[9 + inputs["fields"][..., 1]]
     )
 
 

@@ -224,19 +224,22 @@ def test_drawn_items_are_of_the_pool_and_by_popularity_where_asked(tiny: Any) ->
 
 
 def test_training_asks_about_a_share_of_the_rows(tiny: Any) -> None:
-    sections = {"encoder": {"dropout_rate": 0.0, "unknown_rate": 0.0}, "pretraining": {"query_share": 0.6}}
-    dataset = change(tiny.dataset(*tiny.honest), **sections)
-    model, _, batch = build(dataset)
+    everything = change(tiny.dataset(*tiny.honest), encoder={"dropout_rate": 0.0, "unknown_rate": 0.3})
+    dataset = change(everything, pretraining={"query_share": 0.6})
+    model, store, batch = build(dataset)
     assert batch["noise"].shape[-1] == model.noise_width == 5
     _, _, own = window_rows(dataset, batch)
     chosen = np.argsort(-np.where(own, batch["noise"][..., -1], -1.0), axis=1, kind="stable")[:, :4]  # .6 of 7 rows
     assert not np.take_along_axis(own, chosen, axis=1).all()  # short windows have fewer
     places = np.concatenate([chosen, PLACES + chosen], axis=1)  # logged rows and drawn items
-    whole, some = model(batch), model(batch, training=True)
+    asks_all = replace_log(model, everything, store)
+    whole = asks_all(batch | {"noise": batch["noise"][..., : asks_all.noise_width]}, training=True)
+    some = model(batch, training=True)
     for all_places, drawn in zip(whole[:3], some[:3], strict=True):
         values = all_places.numpy()
         expected = np.take_along_axis(values, places.reshape(*places.shape, *[1] * (values.ndim - 2)), axis=1)
         np.testing.assert_allclose(drawn, expected, atol=1e-5)
+    assert model(batch)[0].shape[1] == 2 * PLACES  # validation asks about all
 
 
 def test_the_head_has_the_same_answer_after_config_and_weights(tiny: Any) -> None:

@@ -1,4 +1,4 @@
-"""A learning rate that falls along a cosine is 0 after the last step of pretraining."""
+"""The stage `pretrain`: its learning rate."""
 
 from typing import Any
 

@@ -1,0 +1,30 @@
+"""The stage `fit`: what its embeddings start from."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tf_lift import train
+from tf_lift.data.dataset_files import open_dataset
+from tf_lift.data.examples import build_example_spec
+from tf_lift.encode import read_datastore
+from tf_lift.fit import read_predictor
+from tf_lift.workspace import Workspace
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_frozen_embeddings_that_the_encoder_did_not_train_are_nothing(tiny: Any, is_frozen: bool) -> None:
+    switches = ("encoder.user_fields=false", f"predictor.freeze_embeddings={str(is_frozen).lower()}")
+    config = tiny.dataset(*switches).config
+    train.run(config, ["pretrain", "encode", "fit"])
+    workspace = Workspace(config)
+    dataset = open_dataset(workspace)
+    spec = build_example_spec(config, len(dataset.info.statistic_sets))
+    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
+    fields = np.full((1, 2, len(config.schema)), 2, np.int32)
+    embedded, pretrained = model.embedding(fields).numpy(), model.encoder.embedding(fields).numpy()
+    is_user = np.array([field.entity == "user" for field in config.schema.fields])
+    assert is_user.any() and (np.abs(embedded[:, :, is_user]).max() > 0) is not is_frozen
+    assert (embedded[:, :, ~is_user] == pretrained[:, :, ~is_user]).all() == is_frozen
+    assert np.abs(embedded[:, :, ~is_user]).max() > 1e-3
