@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import random
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,9 +34,18 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 def find_free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """Returns a port that the kernel gives to nobody else.
+
+    A server that starts takes its port seconds later. Of the ports that the kernel hands out, another test's server or any
+    client's connection may have taken it by then.
+    """
+    handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    end = int(handed_out.read_text().split()[0]) if handed_out.is_file() else 32768
+    while True:
+        port = random.SystemRandom().randrange(10_000, end)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture
@@ -78,14 +89,15 @@ def held_lock(lock_path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def wait_for(stream: IO[str] | None, text: str) -> str:
-    """Reads lines up to one that begins with a text; returns it."""
+def wait_for(process: subprocess.Popen[str], text: str, *, log: bool = False) -> str:
+    """Reads lines of a process's output, or of its log, up to one that begins with a text; returns it."""
     lines = []
-    for line in stream or ():
+    for line in (process.stderr if log else process.stdout) or ():
         if line.startswith(text):
             return line.strip()
         lines.append(line)
-    raise AssertionError(f"{text!r} is not in {lines}")
+    rest = process.communicate()
+    raise AssertionError(f"{text!r} is not in {lines}. The process ended with {process.returncode} and {rest}")
 
 
 def predict(port: int, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
@@ -120,13 +132,13 @@ def test_standby_takes_over_from_a_killed_server_and_gets_a_standby(start: Start
     port, metrics_port = find_free_port(), find_free_port()
     metrics_flags = ("--rest_api_port", str(metrics_port))
     first = start("tiny", model_base_path, port, *metrics_flags)
-    wait_for(first.stdout, f"Serving tiny version 3 at localhost:{port}")
+    wait_for(first, f"Serving tiny version 3 at localhost:{port}")
     second = start("tiny", model_base_path, port, *metrics_flags)
-    wait_for(second.stdout, f"Standing by for localhost:{port}")
+    wait_for(second, f"Standing by for localhost:{port}")
     before = predict(port, rank_request())
     assert second.poll() is None
     first.kill()
-    wait_for(second.stdout, f"Serving tiny version 3 at localhost:{port}")
+    wait_for(second, f"Serving tiny version 3 at localhost:{port}")
     after = predict(port, rank_request())
     assert tf.make_ndarray(after.outputs["probabilities"]).tolist() == [[np.float32(0.7), np.float32(0.2), 0.0]]
     assert after.outputs == before.outputs
@@ -135,7 +147,7 @@ def test_standby_takes_over_from_a_killed_server_and_gets_a_standby(start: Start
     ) as response:  # One request: the metrics are those of the second.
         assert re.search('^serving_requests_total{.*status="OK"} 1.0$', response.read().decode(), re.MULTILINE)
     third = start("tiny", model_base_path, port, *metrics_flags)
-    wait_for(third.stdout, f"Standing by for localhost:{port}")
+    wait_for(third, f"Standing by for localhost:{port}")
     third.send_signal(signal.SIGTERM)
     assert third.wait(TIMEOUT_SECONDS) == 0
     assert third.stdout is not None and third.stdout.read() == ""
@@ -151,12 +163,12 @@ def test_standby_serves_the_version_that_appeared_meanwhile(
     save_scorer(tmp_path / "scorer", 1)
     port = find_free_port()
     standby = start("scorer", tmp_path / "scorer", port)
-    wait_for(standby.stdout, f"Standing by for localhost:{port}")
+    wait_for(standby, f"Standing by for localhost:{port}")
     save_scorer(tmp_path / "scorer", 2)
-    wait_for(standby.stderr, "serving: Model scorer version 2 is available")
-    wait_for(standby.stderr, "serving: Model scorer version 1 is unloaded")
+    wait_for(standby, "serving: Model scorer version 2 is available", log=True)
+    wait_for(standby, "serving: Model scorer version 1 is unloaded", log=True)
     held_lock.close()
-    assert wait_for(standby.stdout, "Serving") == f"Serving scorer version 2 at localhost:{port}"
+    assert wait_for(standby, "Serving") == f"Serving scorer version 2 at localhost:{port}"
     assert answered_version(port) == 2
 
 
@@ -169,7 +181,7 @@ def test_signal_ends_a_standby_that_still_loads(
     log.predict_log.request.CopyFrom(version_request(FOREVER_STEPS))
     write_warmup(save_scorer(tmp_path / "scorer", 1), [log])
     standby = start("scorer", tmp_path / "scorer", find_free_port())
-    wait_for(standby.stderr, f"serving: Another process has {held_lock.name}: this one loads its models to stand by")
+    wait_for(standby, f"serving: Another process has {held_lock.name}: this one loads its models to stand by", log=True)
     standby.send_signal(number)
     assert standby.wait(TIMEOUT_SECONDS) == 0
     assert standby.stdout is not None and standby.stdout.read() == ""
