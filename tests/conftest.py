@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from beam import preprocess
 from tf_lift import train
 from tf_lift.config import Config, load_config
 from tf_lift.data.dataset_files import Dataset, open_dataset
+from tf_lift.training_loop import train_epochs
 from tf_lift.workspace import Workspace
 
 NUM_USERS, NUM_ITEMS, NUM_ROWS = 40, 30, 1500
@@ -159,3 +163,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyLog:
 def new_tiny(tmp_path: Path) -> Callable[[], TinyLog]:
     """Makes a log with folders that no other test touches."""
     return lambda: TinyLog(tmp_path)
+
+
+@pytest.fixture
+def check_decay(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, Callable[[], object], float], None]:
+    """Checks that a training ends with its cosine: given its module, which calls `train_epochs`, itself, and the first rate."""
+
+    def check(module: ModuleType, train_model: Callable[[], object], peak: float) -> None:
+        optimizers: list[tf.keras.optimizers.Optimizer] = []
+
+        def train_and_keep(name: str, model: tf.keras.Model, *others: Any) -> dict[str, list[float]]:
+            history = train_epochs(name, model, *others)
+            optimizers.append(model.optimizer)
+            return history
+
+        monkeypatch.setattr(module, "train_epochs", train_and_keep)
+        train_model()
+        (optimizer,) = optimizers
+        rate = tf.keras.optimizers.schedules.deserialize(optimizer.get_config()["learning_rate"])
+        assert float(rate(0)) == pytest.approx(peak)
+        assert float(rate(optimizer.iterations - 1)) > 0.0 == float(rate(optimizer.iterations))
+
+    return check

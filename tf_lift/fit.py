@@ -18,7 +18,7 @@ from tf_lift.models.predictor import Predictor
 from tf_lift.pretrain import build_pretrainer, read_encoder
 from tf_lift.slate_overlaps import find_slate_overlaps
 from tf_lift.strategy import build_strategy, worker_index
-from tf_lift.training_loop import Schedule, train_epochs
+from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 from tf_lift.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,12 @@ def run(workspace: Workspace) -> None:
     with strategy.scope():
         model = build_predictor(dataset, read_datastore(workspace, dataset), spec)
         read_encoder_into(model, dataset, workspace.stage_dir("pretrain"))
-        model.compile(optimizer=tf.keras.optimizers.Adam(config.training.learning_rate))
+        model.compile(optimizer=tf.keras.optimizers.Adam(_learning_rate(dataset)))
     size = config.training.batch_size
 
     def read(split: str, seed: int | None = None) -> tf.data.Dataset:
-        return read_examples(dataset.example_pattern(split), spec, dataset.row_references, size, seed)
+        pattern, count = dataset.example_pattern(split), dataset.num_examples(split)
+        return read_examples(pattern, spec, dataset.row_references, size, seed, count)
 
     validation, train_overlaps = read("validation").cache(), None
     if model.situation.overlap is not None:
@@ -80,6 +81,17 @@ def run(workspace: Workspace) -> None:
         with progress.finish({"epochs": len(history["loss"])}) as folder:
             tf.train.Checkpoint(model=model).write(str(folder / _WEIGHTS))
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+
+def _learning_rate(dataset: Dataset) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
+    section = dataset.config.training
+    return build_learning_rate(
+        section.learning_rate,
+        section.learning_rate_decay,
+        section.num_epochs,
+        dataset.num_examples("train"),
+        section.batch_size,
+    )
 
 
 def _calibrate(model: Predictor, slates: tf.data.Dataset) -> None:

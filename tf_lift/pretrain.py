@@ -116,9 +116,14 @@ def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str,
         held_out = np.arange(len(first)) == 0  # too few windows to share out
     train = ~held_out if len(first) > 1 else held_out
     section = config.pretraining
-    num_steps = section.num_epochs * -(-int(train.sum()) // section.batch_size)
     with model.distribute_strategy.scope():
-        rate = build_learning_rate(section.learning_rate, section.learning_rate_decay, num_steps)
+        rate = build_learning_rate(
+            section.learning_rate,
+            section.learning_rate_decay,
+            section.num_epochs,
+            int(train.sum()),
+            section.batch_size,
+        )
         model.compile(optimizer=tf.keras.optimizers.Adam(rate))
 
     def batches(chosen: np.ndarray, seed: int, shuffle: bool) -> tf.data.Dataset:

@@ -30,16 +30,20 @@ class Schedule:
 
 
 def build_learning_rate(
-    peak: float, decay: LearningRateDecay, num_steps: int
+    peak: float, decay: LearningRateDecay, num_epochs: int, num_examples: int, batch_size: int
 ) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
     """What an optimizer takes as its learning rate.
 
     Args:
         peak: the rate, of the first step where it decays.
-        decay: `cosine`: to 0 along half a cosine; `none`: it stays.
-        num_steps: steps of all epochs, after which it is 0.
+        decay: `cosine`: to 0 along half a cosine, after the last step of the last epoch; `none`: it stays.
+        num_epochs: most epochs.
+        num_examples: of an epoch. Its data set must know its number of batches: where it does not, Keras counts a step too many.
+        batch_size: examples of a step.
     """
-    return tf.keras.optimizers.schedules.CosineDecay(peak, num_steps) if decay == "cosine" else peak
+    if decay == "none":
+        return peak
+    return tf.keras.optimizers.schedules.CosineDecay(peak, num_epochs * -(-num_examples // batch_size))
 
 
 class _EpochBar(tf.keras.callbacks.Callback):

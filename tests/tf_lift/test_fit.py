@@ -1,11 +1,12 @@
 """The stage `fit`: what its embeddings start from."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tf_lift import train
+from tf_lift import fit, train
 from tf_lift.data.dataset_files import open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.encode import read_datastore
@@ -28,3 +29,10 @@ def test_frozen_embeddings_that_the_encoder_did_not_train_are_nothing(tiny: Any,
     assert is_user.any() and (np.abs(embedded[:, :, is_user]).max() > 0) is not is_frozen
     assert (embedded[:, :, ~is_user] == pretrained[:, :, ~is_user]).all() == is_frozen
     assert np.abs(embedded[:, :, ~is_user]).max() > 1e-3
+
+
+def test_a_cosine_ends_with_the_last_step(tiny: Any, check_decay: Callable[..., None]) -> None:
+    settings = ("learning_rate_decay=cosine", "num_epochs=2", "batch_size=48", "patience=2")
+    config = tiny.dataset(*(f"training.{setting}" for setting in settings)).config
+    train.run(config, ["pretrain", "encode"])
+    check_decay(fit, lambda: fit.run(Workspace(config)), config.training.learning_rate)

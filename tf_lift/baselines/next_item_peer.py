@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.baselines.item_sequences import ItemSequences, build_item_sequences
-from tf_lift.baselines.peer import Peer, PeerSettings, check_setting
+from tf_lift.baselines.peer import Peer, PeerSettings, check_choice, check_setting
 from tf_lift.config import Config
 from tf_lift.config.model_sections import LearningRateDecay
 from tf_lift.data.dataset_files import Dataset
@@ -55,15 +55,9 @@ class NextItemSettings(PeerSettings):
         check_setting("pretraining_epochs", self.pretraining_epochs, 1, 10_000)
         check_setting("pretraining_patience", self.pretraining_patience, 1, 10_000)
         check_setting("pretraining_batch_size", self.pretraining_batch_size, 1, 1 << 20)
-        if self.pretraining_learning_rate_decay not in get_args(LearningRateDecay):
-            raise ValueError(
-                f"The ranker's setting `pretraining_learning_rate_decay` must be one of {get_args(LearningRateDecay)}. Received: "
-                f"{self.pretraining_learning_rate_decay!r}."
-            )
-        if self.learn_until not in ("pool", "train"):
-            raise ValueError(
-                f"The ranker's setting `learn_until` must be 'pool' or 'train'. Received: {self.learn_until!r}."
-            )
+        decay = "pretraining_learning_rate_decay"
+        check_choice(decay, self.pretraining_learning_rate_decay, get_args(LearningRateDecay))
+        check_choice("learn_until", self.learn_until, ("pool", "train"))
 
 
 class NextItemPeer(Peer):
@@ -150,8 +144,13 @@ class NextItemPeer(Peer):
         held_out[1:2] = False
         taught = ~held_out if len(held_out) > 1 else held_out
         model = _NextItemTask(self)
-        num_steps = settings.pretraining_epochs * -(-int(taught.sum()) // settings.pretraining_batch_size)
-        rate = build_learning_rate(settings.learning_rate, settings.pretraining_learning_rate_decay, num_steps)
+        rate = build_learning_rate(
+            settings.learning_rate,
+            settings.pretraining_learning_rate_decay,
+            settings.pretraining_epochs,
+            int(taught.sum()),
+            settings.pretraining_batch_size,
+        )
         model.compile(optimizer=tf.keras.optimizers.Adam(rate))
         validation = sequences.batches(held_out, settings.pretraining_batch_size, None).cache()
 

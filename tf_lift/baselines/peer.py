@@ -2,19 +2,20 @@
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tf_lift.config import Config
+from tf_lift.config.model_sections import LearningRateDecay
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.datastore import Datastore, Window
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
 from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
-
-_LOSSES = ("pointwise", "listwise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class PeerSettings:
     """Dropout inside the MLP."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
+    learning_rate_decay: LearningRateDecay = "none"
+    """Of the train examples' learning rate: `cosine`, to 0 over `num_epochs`; `none`: it stays."""
     l2: float = 1e-4
     """Weight of the squared norm of the dense layers' kernels in the loss."""
     embedding_l2: float = 0.0
@@ -51,8 +54,8 @@ class PeerSettings:
         check_setting("dropout_rate", self.dropout_rate, 0.0, 0.9)
         check_setting("learning_rate", self.learning_rate, 0.0, 1.0)
         check_setting("context_length", self.context_length, 0, 1 << 14)
-        if self.loss not in _LOSSES:
-            raise ValueError(f"`loss` must be one of {', '.join(map(repr, _LOSSES))}. Received: {self.loss!r}.")
+        check_choice("learning_rate_decay", self.learning_rate_decay, get_args(LearningRateDecay))
+        check_choice("loss", self.loss, ("pointwise", "listwise"))
 
 
 class Peer(tfrs.Model, abc.ABC):
@@ -154,6 +157,18 @@ def check_setting(name: str, value: float, low: float, high: float) -> None:
     """
     if not low <= value <= high:
         raise ValueError(f"The ranker's setting `{name}` must be from {low} to {high}. Received: {value}.")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Checks a ranker's setting that is one of a few words.
+
+    Raises:
+        ValueError: the value is none of them.
+    """
+    if value not in choices:
+        raise ValueError(
+            f"The ranker's setting `{name}` must be {' or '.join(map(repr, choices))}. Received: {value!r}."
+        )
 
 
 def join_fields(embedded: tf.Tensor) -> tf.Tensor:

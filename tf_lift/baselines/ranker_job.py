@@ -58,9 +58,9 @@ class RankerJob:
 
     def examples(self, split: str, shuffle_seed: int | None = None) -> tf.data.Dataset:
         """Batches of a split, as `read_examples` gives them."""
-        size = self.workspace.config.training.batch_size
-        pattern = self.dataset.example_pattern(split)
-        return read_examples(pattern, self.spec, self.dataset.row_references, size, shuffle_seed)
+        dataset, size = self.dataset, self.workspace.config.training.batch_size
+        pattern, count = dataset.example_pattern(split), dataset.num_examples(split)
+        return read_examples(pattern, self.spec, dataset.row_references, size, shuffle_seed, count)
 
 
 def count_parameters(model: tf.keras.Model) -> int:

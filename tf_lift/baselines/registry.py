@@ -20,6 +20,7 @@ _MLP: dict[str, tuple[Any, ...]] = {
     "hidden_dims": ((200, 80), (64,), (256, 128, 64)),
     "dropout_rate": (0.0, 0.2, 0.5),
     "learning_rate": (1e-3, 5e-4, 2e-4),
+    "learning_rate_decay": ("none", "cosine"),
     "l2": (1e-5, 1e-4, 1e-3),
     "embedding_l2": (0.0, 1e-3, 1e-2, 1e-1),
 }
@@ -40,6 +41,7 @@ _OWN: dict[str, tuple[Any, ...]] = {
     "predictor.hidden_dims": ((200, 80), (64,)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),
     "training.learning_rate": (1e-3, 5e-4, 2e-4),
+    "training.learning_rate_decay": ("none", "cosine"),
     "training.l2": (1e-5, 1e-4, 1e-3),
 }
 

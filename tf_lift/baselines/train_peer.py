@@ -27,7 +27,7 @@ from tf_lift.datastore import build_datastore
 from tf_lift.evaluate import describe_protocol
 from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.strategy import prepare_devices
-from tf_lift.training_loop import Schedule, train_epochs
+from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 from tf_lift.workspace import Workspace, write_json
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,14 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
     seconds: dict[str, float] = {}
     with measured(seconds, "pretrain"):
         model.pretrain(job.dataset, job.folder / "pretrain", job.folder / "pretrain")
-    model.compile(optimizer=tf.keras.optimizers.Adam(settings.learning_rate))
+    rate = build_learning_rate(
+        settings.learning_rate,
+        settings.learning_rate_decay,
+        settings.num_epochs,
+        job.dataset.num_examples("train"),
+        config.training.batch_size,
+    )
+    model.compile(optimizer=tf.keras.optimizers.Adam(rate))
     with measured(seconds, "fit"):
         schedule = Schedule(settings.num_epochs, settings.patience)
         folder = job.folder / "fit"

@@ -139,6 +139,8 @@ class Training:
     """Most passes over the train examples."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
+    learning_rate_decay: LearningRateDecay = "none"
+    """`cosine`: it falls to 0 along half a cosine over `num_epochs`."""
     loss: Literal["pointwise", "listwise"] = "pointwise"
     """`pointwise`: binary cross-entropy of each candidate. `listwise`: softmax cross-entropy over a slate's candidates, which learns
     their order; Platt's scaling on validation makes probabilities of it."""

@@ -10,7 +10,12 @@ _SHUFFLE_EXAMPLES = 20_000  # files are in drawn order already; this varies it b
 
 
 def read_examples(
-    pattern: str, spec: ExampleSpec, references: RowReferences, batch_size: int, shuffle_seed: int | None = None
+    pattern: str,
+    spec: ExampleSpec,
+    references: RowReferences,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    num_examples: int | None = None,
 ) -> tf.data.Dataset:
     """Batches of parsed examples.
 
@@ -20,9 +25,11 @@ def read_examples(
         references: of the log that the examples were made from.
         batch_size: slates of a batch, over all replicas.
         shuffle_seed: None: file order; otherwise files and examples are shuffled by it.
+        num_examples: in all files, by which the data set knows its number of batches.
 
     Returns:
-        A data set of what `RowReferences.resolve` returns.
+        A data set of what `RowReferences.resolve` returns. To read another number of batches than it knows is an error of
+        TensorFlow's.
 
     Raises:
         ValueError: no file matches.
@@ -48,6 +55,8 @@ def read_examples(
         return references.resolve(spec.parse(serialized))
 
     batches = records.batch(batch_size).map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if num_examples is not None:
+        batches = batches.apply(tf.data.experimental.assert_cardinality(-(-num_examples // batch_size)))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 

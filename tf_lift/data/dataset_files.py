@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,13 @@ class Dataset:
         config: the configuration.
         dataset_dir: the folder.
         info: vocabularies, split and match sets.
+        counts: what preprocessing counted; empty while it runs.
     """
 
     config: Config
     dataset_dir: Path
     info: DatasetInfo
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def log(self) -> InteractionLog:
@@ -69,6 +72,10 @@ class Dataset:
         """Glob of a split's TFRecords."""
         return str(self.dataset_dir / "examples" / f"{split}-*.tfrecord")
 
+    def num_examples(self, split: str) -> int:
+        """The number of a split's slates."""
+        return self.counts[f"{split}_examples"]
+
     @functools.cached_property
     def positive(self) -> np.ndarray:
         """bool [N], the label of each row of the log."""
@@ -100,6 +107,5 @@ def open_dataset(workspace: Workspace) -> Dataset:
         ValueError: it is not there, or stale.
     """
     manifest = workspace.check_fresh("dataset")
-    return Dataset(
-        workspace.config, workspace.dataset_dir, read_dataset_info(workspace.dataset_dir, workspace.config, manifest)
-    )
+    info = read_dataset_info(workspace.dataset_dir, workspace.config, manifest)
+    return Dataset(workspace.config, workspace.dataset_dir, info, manifest["counts"])

@@ -22,6 +22,7 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
     "predictor.hidden_dims": ((64,), (200, 80)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),
     "training.learning_rate": (2e-4, 5e-4, 1e-3),
+    "training.learning_rate_decay": ("none", "cosine"),
     "training.l2": (1e-5, 1e-4, 1e-3),
 }
 _NEEDS = {

@@ -73,7 +73,7 @@ def test_history_is_as_long_as_the_settings_say(log: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": "pairwise"}, "`loss` must be one of 'pointwise', 'listwise'. Received: 'pairwise'"),
+        ({"loss": "pairwise"}, "`loss` must be 'pointwise' or 'listwise'. Received: 'pairwise'"),
         ({"num_epochs": 0}, "`num_epochs` must be from 1 to .* Received: 0"),
         ({"dropout_rate": -0.1}, "`dropout_rate` must be from 0.0 to 0.9. Received: -0.1"),
     ],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tf_lift.baselines import train_peer
 from tf_lift.baselines.no_learning import score_baselines
 from tf_lift.baselines.own_model import override_config
 from tf_lift.baselines.ranker_job import RankerJob
@@ -90,6 +92,13 @@ def test_slates(honest: Workspace, tmp_path: Path, loss: str) -> None:
     assert len(scores.test) == len(job_of(honest, tmp_path).candidates("test").labels)
     assert scores.is_probability == (loss == "pointwise")
     assert np.isfinite(scores.validation_loss)
+
+
+def test_a_cosine_ends_with_the_last_step(
+    labelled: Workspace, tmp_path: Path, check_decay: Callable[..., None]
+) -> None:
+    settings = FAST | {"learning_rate": 0.01, "learning_rate_decay": "cosine", "num_epochs": 2}
+    check_decay(train_peer, lambda: train_and_score(labelled, "deepfm", settings, 3, tmp_path), 0.01)
 
 
 def test_scores_are_read_again_and_a_killed_run_goes_on(labelled: Workspace, tmp_path: Path) -> None:

@@ -39,6 +39,19 @@ def test_order_follows_the_seed(dataset: Dataset) -> None:
     assert in_file_order == read_rows(dataset, "train", None) and in_file_order not in (first, other)
 
 
+def test_a_number_of_examples_is_a_number_of_batches_and_checked(dataset: Dataset) -> None:
+    spec, count = build_example_spec(dataset.config, len(dataset.info.statistic_sets)), dataset.num_examples("train")
+
+    def read(num_examples: int | None) -> tf.data.Dataset:
+        pattern = dataset.example_pattern("train")
+        return read_examples(pattern, spec, dataset.row_references, 32, 7000, num_examples)
+
+    assert len(read(count)) == sum(1 for _ in read(count)) == -(-count // 32)
+    assert read(None).cardinality() == tf.data.UNKNOWN_CARDINALITY
+    with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain"):
+        list(read(count + 32))
+
+
 def test_missing_examples_are_an_error(dataset: Dataset) -> None:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
     with pytest.raises(
