@@ -163,7 +163,11 @@ def parse_flags(
     parser.add_argument(
         "--configs", help=f"comma-separated TOML files; default: {configs}, with --quick {quick_configs}"
     )
-    parser.add_argument("--rankers", default=";".join(RANKERS), help="separated by semicolons; default: %(default)s")
+    parser.add_argument(
+        "--rankers",
+        default=";".join(RANKERS),
+        help="separated by semicolons; a peer may have settings after its name, as in 'sasrec embedding_dim=128'; default: %(default)s",
+    )
     parser.add_argument(
         "--trials",
         type=int,

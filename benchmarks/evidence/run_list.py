@@ -2,11 +2,13 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evidence.evaluation_set import EvaluationSet, read_evaluation_set
 from tf_lift.baselines.registry import RankerEntry, find_ranker
+from tf_lift.config import parse_assignment
 from tf_lift.slate_grid import MIN_RANKED, is_ranking
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.workspace import Workspace
@@ -22,11 +24,13 @@ class Row:
         label: as the table calls it.
         entry: the ranker.
         source: the configuration.
+        settings: of the ranker, which are not searched where any is given.
     """
 
     label: str
     entry: RankerEntry
     source: ConfigSource
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +85,14 @@ def plan_rows(group: Group, rankers: Sequence[str]) -> list[Row]:
 
     Args:
         group: the group.
-        rankers: names of the registry.
+        rankers: names of the registry, a peer's with its settings if need be: "sasrec embedding_dim=128 num_heads=2".
 
     Raises:
-        ValueError: an unknown ranker.
+        ValueError: an unknown ranker or setting.
     """
     rows = []
     for name in rankers:
-        entry = find_ranker(name)
+        entry, settings = _parse_ranker(name)
         protocol = group.sources[0].load().negatives.protocol
         if protocol not in entry.protocols:
             logging.info(
@@ -96,13 +100,27 @@ def plan_rows(group: Group, rankers: Sequence[str]) -> list[Row]:
             )
             continue
         if entry.kind != OURS or len(group.sources) == 1:
-            rows.append(Row(name, entry, group.sources[0]))
+            rows.append(Row(name, entry, group.sources[0], settings))
             continue
         names = [source.load().name for source in group.sources]
         if len(set(names)) < len(names):  # runs of one configuration: their files differ
             names = [source.path.stem for source in group.sources]
         rows += [Row(f"{name}: {own}", entry, source) for own, source in zip(names, group.sources, strict=True)]
     return rows
+
+
+def _parse_ranker(text: str) -> tuple[RankerEntry, dict[str, Any]]:
+    """A ranker of the registry, and the settings that stand after its name."""
+    words = text.split()
+    settings = dict(parse_assignment(word) for word in words if "=" in word)
+    entry = find_ranker(" ".join(word for word in words if "=" not in word))
+    if settings and entry.kind == OURS:
+        raise ValueError(
+            f"Settings after a ranker's name are for peers. Received: {text!r}, whose settings are keys of the configuration. "
+            "Pass --set, or a configuration for each."
+        )
+    entry.read_settings(settings)
+    return entry, settings
 
 
 def parse_sources(configs: str, overrides: Sequence[str]) -> list[ConfigSource]:

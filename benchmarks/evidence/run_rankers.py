@@ -142,8 +142,8 @@ def _microseconds(results: Sequence[RunResult], num_candidates: int) -> float | 
 
 def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, Any], dict[str, Any]]:
     """The configuration and settings of a row's runs, and what was done to find them."""
-    settings = _quick_settings(row.entry) if effort.is_quick else {}
-    if not effort.num_trials or row.entry.kind == "rule":
+    settings = (_quick_settings(row.entry) if effort.is_quick else {}) | dict(row.settings)
+    if not effort.num_trials or row.entry.kind == "rule" or row.settings:
         return row.source, settings, {"trials": 0, "seconds": 0.0}
     runner = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set)
     found, _ = run_search(runner, effort.tuner, effort.num_trials)

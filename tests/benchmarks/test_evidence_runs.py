@@ -223,6 +223,26 @@ def test_configurations_with_the_same_candidates_share_a_table(tmp_path: Path, m
     assert [row.label for row in plan_rows(groups[1], ["peer", "ours"])] == ["peer", "ours"]
 
 
+def test_a_peer_may_have_settings_after_its_name(tmp_path: Path, trainer: Trainer) -> None:
+    group = Group("tiny", make_evaluation(), (make_source(tmp_path),))
+    text = "user rate + item rate, up to t; din; din hidden_dims=[8,4] learning_rate=0.01"
+    rows = plan_rows(group, [part.strip() for part in text.split(";")])
+    chosen = {"hidden_dims": [8, 4], "learning_rate": 0.01}
+    assert [row.label for row in rows] == [part.strip() for part in text.split(";")]
+    assert [row.settings for row in rows] == [{}, {}, chosen]
+    effort = dataclasses.replace(QUICKLY, seeds=(7,), num_trials=5)  # settings that are given are not searched
+    (outcome,) = run_rows(group, rows[2:], effort)
+    assert trainer.calls == [("din", 7, chosen)]
+    assert outcome.facts["settings"] == chosen and outcome.facts["tuning"]["trials"] == 0
+    for wrong, message in (
+        ("tf_lift predictor.dropout_rate=0.5", "are for peers. Received: 'tf_lift predictor.dropout_rate=0.5'"),
+        ("din learnin_rate=0.1", "Received: 'learnin_rate'. Did you mean 'learning_rate'"),
+        ("din learning_rate=fast", "must be of type float"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan_rows(group, [wrong])
+
+
 def test_rankers_that_cannot_rank_the_labels_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ('behaviour={kind="positive_only"}', 'negatives={protocol="honest",per_target=12}')
     group = Group("tiny", make_evaluation(12), (make_source(tmp_path, *honest),))
