@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -172,8 +173,11 @@ def check_decay(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, Callab
     def check(module: ModuleType, train_model: Callable[[], object], peak: float) -> None:
         optimizers: list[tf.keras.optimizers.Optimizer] = []
 
-        def train_and_keep(name: str, model: tf.keras.Model, *others: Any) -> dict[str, list[float]]:
-            history = train_epochs(name, model, *others)
+        def train_and_keep(
+            name: str, model: tf.keras.Model, train_data: Any, validate: Callable[[], dict[str, float]], *others: Any
+        ) -> dict[str, list[float]]:
+            falling = itertools.count(0.0, -1.0)  # the last epoch is the best, whose optimizer is kept
+            history = train_epochs(name, model, train_data, lambda: {**validate(), "loss": next(falling)}, *others)
             optimizers.append(model.optimizer)
             return history
 

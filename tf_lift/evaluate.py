@@ -94,9 +94,7 @@ def predict_split(model: Predictor, dataset: Dataset, spec: ExampleSpec, split: 
 
     probabilities, parts, rows = [], [], []
     first_batch: dict[str, np.ndarray] = {}
-    batches = read_examples(
-        dataset.example_pattern(split), spec, dataset.row_references, model.config.training.batch_size
-    )
+    batches = read_examples(dataset, split, spec, model.config.training.batch_size)
     for batch in tqdm(batches, desc=f"predict {split}", unit="batch", mininterval=1.0):
         probability, attention = predict(batch)
         arrays = {name: value.numpy() for name, value in batch.items()}
@@ -113,8 +111,7 @@ def predict_split(model: Predictor, dataset: Dataset, spec: ExampleSpec, split: 
 
 def read_candidates(dataset: Dataset, spec: ExampleSpec, split: str) -> Candidates:
     """The candidates of a split, in file order."""
-    size = dataset.config.training.batch_size
-    batches = read_examples(dataset.example_pattern(split), spec, dataset.row_references, size)
+    batches = read_examples(dataset, split, spec, dataset.config.training.batch_size)
     return _flatten([{name: value.numpy() for name, value in batch.items()} for batch in batches])
 
 

@@ -47,8 +47,7 @@ def run(workspace: Workspace) -> None:
     size = config.training.batch_size
 
     def read(split: str, seed: int | None = None) -> tf.data.Dataset:
-        pattern, count = dataset.example_pattern(split), dataset.num_examples(split)
-        return read_examples(pattern, spec, dataset.row_references, size, seed, count)
+        return read_examples(dataset, split, spec, size, seed)
 
     validation, train_overlaps = read("validation").cache(), None
     if model.situation.overlap is not None:
@@ -88,9 +87,9 @@ def _learning_rate(dataset: Dataset) -> float | tf.keras.optimizers.schedules.Le
     return build_learning_rate(
         section.learning_rate,
         section.learning_rate_decay,
-        section.num_epochs,
-        dataset.num_examples("train"),
-        section.batch_size,
+        num_epochs=section.num_epochs,
+        num_examples=dataset.num_examples("train"),
+        batch_size=section.batch_size,
     )
 
 

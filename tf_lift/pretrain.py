@@ -120,9 +120,9 @@ def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str,
         rate = build_learning_rate(
             section.learning_rate,
             section.learning_rate_decay,
-            section.num_epochs,
-            int(train.sum()),
-            section.batch_size,
+            num_epochs=section.num_epochs,
+            num_examples=int(train.sum()),
+            batch_size=section.batch_size,
         )
         model.compile(optimizer=tf.keras.optimizers.Adam(rate))
 

@@ -30,7 +30,7 @@ class Schedule:
 
 
 def build_learning_rate(
-    peak: float, decay: LearningRateDecay, num_epochs: int, num_examples: int, batch_size: int
+    peak: float, decay: LearningRateDecay, *, num_epochs: int, num_examples: int, batch_size: int
 ) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
     """What an optimizer takes as its learning rate.
 

@@ -172,7 +172,7 @@ def parse_flags(
         "--trials",
         type=int,
         default=0,
-        help="of the search for each learned ranker's settings; default: %(default)s, its defaults",
+        help="of the search for the settings of each learned ranker that was given none; default: %(default)s, its defaults",
     )
     parser.add_argument("--tuner", default=TUNERS[0], choices=TUNERS, help="default: %(default)s")
     add_run_flags(parser)

@@ -113,7 +113,7 @@ def read_evaluation_set(workspace: Workspace, slicing: Slicing = BY_GAP) -> Eval
     config = workspace.config
     spec = build_example_spec(config, len(dataset.info.statistic_sets))
     test, validation = (read_candidates(dataset, spec, split) for split in ("test", "validation"))
-    batches = read_examples(dataset.example_pattern("test"), spec, dataset.row_references, config.training.batch_size)
+    batches = read_examples(dataset, "test", spec, config.training.batch_size)
     rows = np.concatenate([batch["row"].numpy() for batch in batches])
     masks = {POOLED: np.ones(len(rows), bool), **slicing.make(dataset, rows)}
     _, users = np.unique(dataset.log.user_indices()[rows], return_inverse=True)

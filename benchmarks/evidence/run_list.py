@@ -1,6 +1,7 @@
 """Which rankers are judged together: configurations with the same test candidates share one table, and one run of each peer."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -112,12 +113,15 @@ def plan_rows(group: Group, rankers: Sequence[str]) -> list[Row]:
 def _parse_ranker(text: str) -> tuple[RankerEntry, dict[str, Any]]:
     """A ranker of the registry, and the settings that stand after its name."""
     words = text.split()
-    settings = dict(parse_assignment(word) for word in words if "=" in word)
-    entry = find_ranker(" ".join(word for word in words if "=" not in word))
-    if settings and entry.kind == OURS:
+    name = list(itertools.takewhile(lambda word: "=" not in word, words))
+    entry, given = find_ranker(" ".join(name)), [parse_assignment(word) for word in words[len(name) :]]
+    settings = dict(given)
+    if "" in settings or len(settings) < len(given):
+        raise ValueError(f"A ranker's settings must read key=value, without spaces, each key once. Received: {text!r}.")
+    if settings and entry.settings_class is None:
         raise ValueError(
-            f"Settings after a ranker's name are for peers. Received: {text!r}, whose settings are keys of the configuration. "
-            "Pass --set, or a configuration for each."
+            f"Settings after a name are for peers that have their own. Received: {text!r}, whose settings are keys of the "
+            "configuration. Pass --set, or a configuration for each."
         )
     entry.read_settings(settings)
     return entry, settings

@@ -165,7 +165,7 @@ def _quick_settings(entry: RankerEntry) -> dict[str, Any]:
         return {}
     if entry.settings_class is None:
         return {"pretraining.num_epochs": 1, "training.num_epochs": 1}
-    return {field.name: 1 for field in dataclasses.fields(entry.settings_class) if field.name.endswith("num_epochs")}
+    return {field.name: 1 for field in dataclasses.fields(entry.settings_class) if field.name.endswith("_epochs")}
 
 
 def _run_or_read(

@@ -235,7 +235,11 @@ def test_a_peer_may_have_settings_after_its_name(tmp_path: Path, trainer: Traine
     assert trainer.calls == [("din", 7, chosen)]
     assert outcome.facts["settings"] == chosen and outcome.facts["tuning"]["trials"] == 0
     for wrong, message in (
-        ("tf_lift predictor.dropout_rate=0.5", "are for peers. Received: 'tf_lift predictor.dropout_rate=0.5'"),
+        ("tf_lift predictor.dropout_rate=0.5", "for peers .* Received: 'tf_lift predictor.dropout_rate=0.5'"),
+        ("lift training.nonsense=3", "for peers .* Received: 'lift training.nonsense=3'"),
+        ("din hidden_dims=[8, 4]", "without spaces, each key once. Received: 'din hidden_dims=\\[8, 4\\]'"),
+        ("din l2=0.1 l2=0.2", "without spaces, each key once. Received: 'din l2=0.1 l2=0.2'"),
+        ("l2=0.1 din", "Unknown ranker"),
         ("din learnin_rate=0.1", "Received: 'learnin_rate'. Did you mean 'learning_rate'"),
         ("din learning_rate=fast", "must be of type float"),
     ):

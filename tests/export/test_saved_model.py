@@ -43,6 +43,7 @@ CASES = {
     "encoded_futures": (
         "rim",
         "predictor.standardise=true",
+        "predictor.history_statistics=true",
         "situation.overlap=true",
         "situation.overlap_rows=20",
         "situation.overlap_neighbours=3",

@@ -39,13 +39,13 @@ def find_free_port() -> int:
     A server that starts takes its port seconds later. Of the ports that the kernel hands out, another test's server or any
     client's connection may have taken it by then.
     """
-    handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    end = int(handed_out.read_text().split()[0]) if handed_out.is_file() else 32768
+    path = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first, last = map(int, path.read_text().split()) if path.is_file() else (32768, 60999)
+    kept = [port for port in range(10_000, 65_536) if not first <= port <= last] or [0]  # 0: the kernel hands out all
     while True:
-        port = random.SystemRandom().randrange(10_000, end)
         with socket.socket() as found, suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
+            found.bind(("127.0.0.1", random.SystemRandom().choice(kept)))
+            return found.getsockname()[1]
 
 
 @pytest.fixture

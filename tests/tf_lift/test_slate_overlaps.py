@@ -29,7 +29,7 @@ def test_joined_sums_are_those_that_the_predictor_finds(tiny: Any, encoded: int)
     )
 
     def read(batch_size: int) -> tf.data.Dataset:
-        return read_examples(dataset.example_pattern("test"), spec, dataset.row_references, batch_size)
+        return read_examples(dataset, "test", spec, batch_size)
 
     found = find_slate_overlaps(model, read(64), len(dataset.log), "test")
     batch = next(iter(read(7)))

@@ -101,11 +101,7 @@ class DERT(RIM):
         kept = folder / _NEIGHBOURS
         if not kept.is_file():
             spec = build_example_spec(self.config, len(dataset.info.statistic_sets))
-            slates = (
-                slate
-                for split in SPLITS
-                for slate in read_examples(dataset.example_pattern(split), spec, dataset.row_references, 32)
-            )
+            slates = (slate for split in SPLITS for slate in read_examples(dataset, split, spec, 32))
             rows, neighbours = self.find_neighbours(tqdm(slates, desc=f"{self.name} search", unit="batch", leave=False))
             aside = kept.with_name(f"partial-{kept.name}")
             np.savez(aside, rows=rows, neighbours=neighbours)

@@ -28,10 +28,13 @@ _PRINTED: Mapping[str, Any] = {
     "predictor.neighbour_label": False,
     "predictor.score_bias": False,
     "predictor.match_statistics": False,
+    "predictor.history_statistics": False,
     "predictor.standardise": False,
     "predictor.joint": False,
     "predictor.initial_embeddings": "random",
     "predictor.freeze_embeddings": False,
+    "pretraining.learning_rate_decay": "none",
+    "training.learning_rate_decay": "none",
     "training.loss": "pointwise",
 }
 

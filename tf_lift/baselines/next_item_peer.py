@@ -147,9 +147,9 @@ class NextItemPeer(Peer):
         rate = build_learning_rate(
             settings.learning_rate,
             settings.pretraining_learning_rate_decay,
-            settings.pretraining_epochs,
-            int(taught.sum()),
-            settings.pretraining_batch_size,
+            num_epochs=settings.pretraining_epochs,
+            num_examples=int(taught.sum()),
+            batch_size=settings.pretraining_batch_size,
         )
         model.compile(optimizer=tf.keras.optimizers.Adam(rate))
         validation = sequences.batches(held_out, settings.pretraining_batch_size, None).cache()

@@ -11,7 +11,7 @@ import numpy as np
 from tf_lift import train
 from tf_lift.baselines.ranker_job import RankerJob, count_parameters, measured
 from tf_lift.baselines.ranker_scores import RankerScores
-from tf_lift.config import Config
+from tf_lift.config import Config, convert_value
 from tf_lift.encode import read_datastore
 from tf_lift.evaluate import predict_split
 from tf_lift.fit import read_predictor
@@ -81,7 +81,7 @@ def override_config(config: Config, overrides: Mapping[str, Any]) -> Config:
         overrides: "section.key" -> value; lists become tuples.
 
     Raises:
-        ValueError: an unknown key.
+        ValueError: an unknown key, or a value that it cannot hold.
     """
     for key, value in overrides.items():
         section, _, name = key.partition(".")
@@ -92,7 +92,7 @@ def override_config(config: Config, overrides: Mapping[str, Any]) -> Config:
                 f"A setting of tf_lift must read section.key, as in the configuration. Received: {key!r}. "
                 f"Known keys of {section!r}: {', '.join(known) or 'none'}."
             )
-        chosen = tuple(value) if isinstance(value, list) else value
-        changed: dict[str, Any] = {section: dataclasses.replace(table, **{name: chosen})}
+        chosen = {name: convert_value(type(table), name, value)}
+        changed: dict[str, Any] = {section: dataclasses.replace(table, **chosen)}
         config = dataclasses.replace(config, **changed)
     return config

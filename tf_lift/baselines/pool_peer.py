@@ -39,8 +39,7 @@ class PoolPeer(Peer):
         if not settings.pool_epochs:
             return
         spec = build_example_spec(config, len(dataset.info.statistic_sets))
-        pattern, size = dataset.example_pattern("validation"), config.training.batch_size
-        validation = read_examples(pattern, spec, dataset.row_references, size).cache()
+        validation = read_examples(dataset, "validation", spec, config.training.batch_size).cache()
         pool = PoolSlates(dataset)
         self.compile(optimizer=tf.keras.optimizers.Adam(settings.learning_rate))
         train_epochs(

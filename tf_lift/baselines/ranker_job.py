@@ -58,9 +58,8 @@ class RankerJob:
 
     def examples(self, split: str, shuffle_seed: int | None = None) -> tf.data.Dataset:
         """Batches of a split, as `read_examples` gives them."""
-        dataset, size = self.dataset, self.workspace.config.training.batch_size
-        pattern, count = dataset.example_pattern(split), dataset.num_examples(split)
-        return read_examples(pattern, self.spec, dataset.row_references, size, shuffle_seed, count)
+        size = self.workspace.config.training.batch_size
+        return read_examples(self.dataset, split, self.spec, size, shuffle_seed)
 
 
 def count_parameters(model: tf.keras.Model) -> int:

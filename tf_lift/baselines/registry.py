@@ -33,6 +33,7 @@ _NEXT_ITEM: dict[str, tuple[Any, ...]] = {
     "learning_rate": (1e-3, 5e-4, 2e-3),
     "context_length": (20, 50),
     "learn_until": ("pool", "train"),
+    "learning_rate_decay": ("none", "cosine"),
     "pretraining_learning_rate_decay": ("none", "cosine"),
 }
 _SCORED: dict[str, tuple[Any, ...]] = _NEXT_ITEM | {"tune_all": (False, True)}

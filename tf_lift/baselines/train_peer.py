@@ -98,9 +98,9 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
     rate = build_learning_rate(
         settings.learning_rate,
         settings.learning_rate_decay,
-        settings.num_epochs,
-        job.dataset.num_examples("train"),
-        config.training.batch_size,
+        num_epochs=settings.num_epochs,
+        num_examples=job.dataset.num_examples("train"),
+        batch_size=config.training.batch_size,
     )
     model.compile(optimizer=tf.keras.optimizers.Adam(rate))
     with measured(seconds, "fit"):

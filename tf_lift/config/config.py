@@ -232,6 +232,20 @@ def _build(cls: type, table: Any, where: str) -> Any:
     return cls(**{key: _convert(hints[key], value, prefix + key) for key, value in table.items()})
 
 
+def convert_value(section: type, key: str, value: Any) -> Any:
+    """A value as the configuration holds it, such as a tuple for a list.
+
+    Args:
+        section: the class of a section.
+        key: one of its fields.
+        value: as JSON or TOML give it.
+
+    Raises:
+        ValueError: the field cannot hold it.
+    """
+    return _convert(typing.get_type_hints(section)[key], value, key)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, datetime.date):  # a time without quotes; a datetime is a date too
         value = value.isoformat()

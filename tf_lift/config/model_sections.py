@@ -112,8 +112,11 @@ class Predictor:
     """Departure: BM25 scores are added to eq. 14's logits with a learnt weight."""
     match_statistics: bool = True
     """Departure: how many pool rows agree with the candidate on each match set, and their rate of positives, as of the target's time."""
+    history_statistics: bool = False
+    """Departure: how many of the user's last L rows agree with the candidate on each item field, their rate of positives, and the time
+    since the last."""
     standardise: bool = False
-    """Departure, with `match_statistics`: those numbers have mean 0 and deviation 1 over the train candidates."""
+    """Departure, with either of the two: those numbers have mean 0 and deviation 1 over the train candidates."""
     joint: bool = False
     """Departure: the encoder's weights are trained with the predictor (contexts still come from the datastore)."""
     initial_embeddings: Literal["pretrained", "random"] = "pretrained"

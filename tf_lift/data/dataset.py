@@ -3,37 +3,32 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.examples import ExampleSpec
-from tf_lift.data.row_references import RowReferences
 
 _SHUFFLE_EXAMPLES = 20_000  # files are in drawn order already; this varies it between epochs
 
 
 def read_examples(
-    pattern: str,
-    spec: ExampleSpec,
-    references: RowReferences,
-    batch_size: int,
-    shuffle_seed: int | None = None,
-    num_examples: int | None = None,
+    dataset: Dataset, split: str, spec: ExampleSpec, batch_size: int, shuffle_seed: int | None = None
 ) -> tf.data.Dataset:
-    """Batches of parsed examples.
+    """Batches of a split's parsed examples.
 
     Args:
-        pattern: glob of TFRecord files.
+        dataset: the data set.
+        split: "train", "validation" or "test".
         spec: the example's definition.
-        references: of the log that the examples were made from.
         batch_size: slates of a batch, over all replicas.
         shuffle_seed: None: file order; otherwise files and examples are shuffled by it.
-        num_examples: in all files, by which the data set knows its number of batches.
 
     Returns:
-        A data set of what `RowReferences.resolve` returns. To read another number of batches than it knows is an error of
-        TensorFlow's.
+        A data set of what `RowReferences.resolve` returns. It knows its number of batches by what preprocessing counted; TensorFlow
+        fails where the files hold fewer examples.
 
     Raises:
-        ValueError: no file matches.
+        ValueError: there are no files.
     """
+    pattern, references = dataset.example_pattern(split), dataset.row_references
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
         raise ValueError(
@@ -55,8 +50,7 @@ def read_examples(
         return references.resolve(spec.parse(serialized))
 
     batches = records.batch(batch_size).map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if num_examples is not None:
-        batches = batches.apply(tf.data.experimental.assert_cardinality(-(-num_examples // batch_size)))
+    batches = batches.apply(tf.data.experimental.assert_cardinality(-(-dataset.num_examples(split) // batch_size)))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 

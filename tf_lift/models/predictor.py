@@ -14,6 +14,7 @@ from tf_lift.datastore import Datastore, Window
 from tf_lift.interactions import NO_ROW
 from tf_lift.layers.encoded_futures import EncodedFutures
 from tf_lift.layers.feature_interaction import FieldProducts
+from tf_lift.layers.history_agreements import count_agreements
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
 from tf_lift.layers.key_attention import KeyAttention
 from tf_lift.layers.match_statistics import MatchStatistics
@@ -24,6 +25,7 @@ from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
 from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
 
+_LONG_GAP = 10.0  # ln of 6 hours in seconds
 _FUTURE_ROWS, _FUTURE_OVERLAPS, _NUM_FUTURE = "future_rows", "future_overlaps", "num_future"
 OVERLAPS = "situation_overlaps"  # an input that has it holds all that `Predictor.read_overlaps` returned for it
 
@@ -45,7 +47,7 @@ class Predictor(tfrs.Model):
 
     Differences from the paper, each a switch of the configuration's `[predictor]`: the candidate-aware state and the pretraining
     head's logit as a residual; the logit of the candidate as the next item; raw x_t and x_r and their products beside eq. 16; the
-    neighbours' labels as a value; BM25 scores in the attention; match statistics; what followed the items of the history
+    neighbours' labels as a value; BM25 scores in the attention; match and history statistics; what followed the items of the history
     (`[situation]`); joint training of the encoder.
 
     Args:
@@ -83,6 +85,7 @@ class Predictor(tfrs.Model):
         self._products = FieldProducts(name="field_products")
         self._attention = KeyAttention(switches.score_bias, name="key_attention")
         self._statistics = MatchStatistics(prior, switches.standardise, name="match_statistics")
+        self._history_statistics = MatchStatistics(prior, switches.standardise, name="history_statistics")
         self.situation = situation
         self._situation_attention = SituationAttention(
             config.situation_rows, config.behaviour.num_classes + 1, name="situation_attention"
@@ -137,6 +140,8 @@ class Predictor(tfrs.Model):
             features.append(target)
         if switches.match_statistics:
             features.append(self._statistics(inputs["match_counts"], inputs["match_positives"]))
+        if switches.history_statistics:
+            features += self._read_history_statistics(inputs, history)
         residual = tf.zeros_like(target[..., 0])
         if switches.own_history or switches.target_state or self.next_item is not None:
             own, residual = self._read_history(inputs["fields"], history, residual, training)
@@ -172,6 +177,19 @@ class Predictor(tfrs.Model):
             weighed = tf.reduce_sum(attention * labels, axis=-1, keepdims=True)
             features += [weighed, tf.reduce_mean(tf.cast(mask, tf.float32), axis=-1, keepdims=True)]
         return features, attention
+
+    def _count_history(self, fields: tf.Tensor, history: Window) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows of the history that agree with the candidates, and the positive ones, int32 [B, C, item fields + 1] each."""
+        positive = tf.gather(self._is_positive, tf.maximum(history.behaviours, 0))
+        return count_agreements(fields, history, positive, self.config.schema.indices("item"))
+
+    def _read_history_statistics(self, inputs: dict[str, tf.Tensor], history: Window) -> list[tf.Tensor]:
+        """What `_count_history` says and how long ago the last row was, [B, C, ..] each."""
+        last = history.newest(1)
+        seconds = tf.where(last.mask, inputs["time"][:, None] - last.times, 0)  # [B, 1]
+        gap = tf.math.log1p(tf.cast(tf.maximum(seconds, 0), tf.float32)) / _LONG_GAP
+        statistics = self._history_statistics(*self._count_history(inputs["fields"], history))
+        return [statistics, tf.tile(gap[:, None], [1, tf.shape(statistics)[1], 1])]
 
     def _read_history(
         self, fields: tf.Tensor, history: Window, residual: tf.Tensor, training: bool | None
@@ -260,8 +278,14 @@ class Predictor(tfrs.Model):
         Raises:
             ValueError: they have no real candidate.
         """
-        if self._statistics.standardised and self.config.predictor.match_statistics:
+        switches = self.config.predictor
+        if switches.standardise and switches.match_statistics:
             self._statistics.adapt((slate["match_counts"], slate["match_positives"], slate["mask"]) for slate in slates)
+        if switches.standardise and switches.history_statistics:
+            histories = ((slate, self.datastore.history(slate["history_position"])) for slate in slates)
+            self._history_statistics.adapt(
+                (*self._count_history(slate["fields"], history), slate["mask"]) for slate, history in histories
+            )
 
     def calibrate(self, slope: float, intercept: float) -> None:
         """Makes log-odds of what a listwise loss learnt, after training: `slope` times a logit, plus `intercept`.

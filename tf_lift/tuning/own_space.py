@@ -8,7 +8,7 @@ from tf_lift.config import Config, Predictor
 from tf_lift.tuning.search_space import SearchSpace
 
 # Beside these, every switch of [predictor] is searched, as its type says which values it has.
-_NUMBERS: dict[str, tuple[Any, ...]] = {
+_CHOICES: dict[str, tuple[Any, ...]] = {
     "retrieval.num_neighbours": (5, 10, 20),
     "retrieval.context_length": (10, 20, 50),
     "encoder.embedding_dim": (8, 16, 32),
@@ -37,7 +37,7 @@ def build_own_space(config: Config) -> SearchSpace:
 
     Values that the rest of the configuration excludes are left out.
     """
-    choices = dict(_NUMBERS)
+    choices = dict(_CHOICES)
     if config.situation.transitions is not None:  # the tables are there: which of them are read is a switch
         choices["situation.relations"] = ("all", "future", "past", "any")
     if config.negatives.protocol != "none":

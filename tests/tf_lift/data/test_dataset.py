@@ -1,5 +1,6 @@
 """The inputs of training: nothing lost, nothing twice, and an order that can be repeated."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def dataset(tiny: Any) -> Dataset:
 
 def read_rows(dataset: Dataset, split: str, seed: int | None, batch_size: int = 32) -> list[int]:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-    batches = read_examples(dataset.example_pattern(split), spec, dataset.row_references, batch_size, seed)
+    batches = read_examples(dataset, split, spec, batch_size, seed)
     return [row for batch in batches for row in batch["row"].numpy().tolist()]
 
 
@@ -39,17 +40,14 @@ def test_order_follows_the_seed(dataset: Dataset) -> None:
     assert in_file_order == read_rows(dataset, "train", None) and in_file_order not in (first, other)
 
 
-def test_a_number_of_examples_is_a_number_of_batches_and_checked(dataset: Dataset) -> None:
+def test_a_split_knows_its_number_of_batches(dataset: Dataset) -> None:
     spec, count = build_example_spec(dataset.config, len(dataset.info.statistic_sets)), dataset.num_examples("train")
-
-    def read(num_examples: int | None) -> tf.data.Dataset:
-        pattern = dataset.example_pattern("train")
-        return read_examples(pattern, spec, dataset.row_references, 32, 7000, num_examples)
-
-    assert len(read(count)) == sum(1 for _ in read(count)) == -(-count // 32)
-    assert read(None).cardinality() == tf.data.UNKNOWN_CARDINALITY
-    with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain"):
-        list(read(count + 32))
+    batches = read_examples(dataset, "train", spec, 32, 7000)
+    assert len(batches) == sum(1 for _ in batches) == -(-count // 32)
+    for wrong in (count - 32, count + 32):
+        counted = dataclasses.replace(dataset, counts={"train_examples": wrong})
+        with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain"):
+            list(read_examples(counted, "train", spec, 32, 7000))
 
 
 def test_missing_examples_are_an_error(dataset: Dataset) -> None:
@@ -57,7 +55,7 @@ def test_missing_examples_are_an_error(dataset: Dataset) -> None:
     with pytest.raises(
         ValueError, match=r"Received: no file like .*nothing-\*\.tfrecord. Run `python -m beam.preprocess`"
     ):
-        read_examples(dataset.example_pattern("nothing"), spec, dataset.row_references, 4)
+        read_examples(dataset, "nothing", spec, 4)
 
 
 def read_window_batches(seed: int, shuffle: bool, batch_size: int = 4) -> dict[int, tuple[int, np.ndarray]]:

@@ -31,7 +31,7 @@ def build(dataset: Dataset, **training: Any) -> tuple[Predictor, dict[str, tf.Te
         dataclasses.replace(dataset, config=config), build_datastore(dataset.log, states, LENGTH), spec
     )
     model.compile(optimizer=tf.keras.optimizers.Adam(0.01))
-    return model, next(iter(read_examples(dataset.example_pattern("test"), spec, dataset.row_references, 32)))
+    return model, next(iter(read_examples(dataset, "test", spec, 32)))
 
 
 def evaluate(model: Predictor, slates: dict[str, tf.Tensor]) -> dict[str, float]:

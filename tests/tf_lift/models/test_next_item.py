@@ -167,7 +167,7 @@ def test_both_losses_are_added_with_their_weight(tiny: Any) -> None:
 def slates_of(tiny: Any) -> Any:
     def read(dataset: Dataset) -> dict[str, tf.Tensor]:
         spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-        return next(iter(read_examples(dataset.example_pattern("test"), spec, dataset.row_references, 32)))
+        return next(iter(read_examples(dataset, "test", spec, 32)))
 
     return read
 

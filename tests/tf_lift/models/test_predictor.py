@@ -28,6 +28,7 @@ NONE = {
     "raw_inputs": False,
     "score_bias": False,
     "match_statistics": False,
+    "history_statistics": False,
 }
 
 
@@ -50,7 +51,7 @@ def store(dataset: Dataset) -> Datastore:
 
 def first_batch(dataset: Dataset) -> dict[str, tf.Tensor]:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-    return next(iter(read_examples(dataset.example_pattern("test"), spec, dataset.row_references, 32)))
+    return next(iter(read_examples(dataset, "test", spec, 32)))
 
 
 def build(dataset: Dataset, store: Datastore, **switches: Any) -> Predictor:
@@ -113,7 +114,7 @@ def test_neighbours_behaviours(
     assert difference > 1e-4 if neighbour_label else difference == 0
 
 
-@pytest.mark.parametrize("switch", ["own_history", "target_state"])
+@pytest.mark.parametrize("switch", ["own_history", "target_state", "history_statistics"])
 def test_own_history_is_read_by_either_switch_alone(
     dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor], switch: str
 ) -> None:
@@ -155,6 +156,7 @@ def test_inputs_of_a_switch_matter_only_with_it(
         ({"own_history": True}, 28),
         ({"target_state": True}, 28),
         ({"match_statistics": True}, None),
+        ({"history_statistics": True}, 20 + 2 * (2 + 1) + 1),  # of two item fields and of all rows; and the gap
         ({"score_bias": True}, 20),
     ],
 )
@@ -262,17 +264,37 @@ def test_same_answer_after_saving_and_reading(
     np.testing.assert_array_equal(logits(other, slates), logits(model, slates))
 
 
+def test_the_time_since_the_last_row_is_read(dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor]) -> None:
+    later = slates | {"time": slates["time"] + 86_400}
+    for is_on in (True, False):
+        model = build(dataset, store, **NONE | {"history_statistics": is_on})
+        assert (np.abs(logits(model, later) - logits(model, slates)).max() > 1e-4) == is_on
+
+
 def test_a_fit_standardises_by_the_train_candidates(tiny: Any) -> None:
-    workspace = tiny.trained("predictor.standardise=true", "run=standardised")
+    workspace = tiny.trained("predictor.standardise=true", "predictor.history_statistics=true", "run=standardised")
     trained = open_dataset(workspace)
     spec = build_example_spec(workspace.config, len(trained.info.statistic_sets))
     model = read_predictor(workspace, trained, read_datastore(workspace, trained), spec)
-    found = {
-        name: weight for weight in model.weights for name in ("mean", "deviation") if weight.name.endswith(f"/{name}:0")
-    }
     train = read_candidates(trained, spec, "train")
     plain = MatchStatistics(positive_rate(trained))
-    features = plain(train.match_counts, train.match_positives).numpy()
-    np.testing.assert_allclose(found["mean"], features.mean(axis=0), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found["deviation"], np.maximum(features.std(axis=0), 1e-3), rtol=1e-2, atol=1e-4)
-    assert np.ptp(found["deviation"].numpy()) > 0.1
+    rows = [
+        (*model._count_history(slate["fields"], model.datastore.history(slate["history_position"])), slate["mask"])
+        for slate in read_examples(trained, "train", spec, 32)
+    ]
+    of_histories = [np.concatenate([np.asarray(part[place])[part[2]] for part in rows]) for place in (0, 1)]
+    assert of_histories[0][:, :-1].any() and (of_histories[1] < of_histories[0]).any()
+    for layer, counts in (
+        ("match_statistics", (train.match_counts, train.match_positives)),
+        ("history_statistics", of_histories),
+    ):
+        found = {
+            name: weight
+            for weight in model.weights
+            for name in ("mean", "deviation")
+            if weight.name.endswith(f"{layer}/{name}:0")
+        }
+        features = plain(*counts).numpy()
+        np.testing.assert_allclose(found["mean"], features.mean(axis=0), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found["deviation"], np.maximum(features.std(axis=0), 1e-3), rtol=1e-2, atol=1e-4)
+        assert np.ptp(found["deviation"].numpy()) > 0.1

@@ -34,7 +34,7 @@ def store(dataset: Dataset) -> Datastore:
 @pytest.fixture(scope="module")
 def slates(dataset: Dataset) -> dict[str, tf.Tensor]:
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
-    return next(iter(read_examples(dataset.example_pattern("test"), spec, dataset.row_references, 32)))
+    return next(iter(read_examples(dataset, "test", spec, 32)))
 
 
 def build(dataset: Dataset, store: Datastore, **settings: Any) -> Predictor:
