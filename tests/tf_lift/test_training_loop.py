@@ -26,9 +26,8 @@ class Run:
         tf.keras.utils.set_random_seed(1)
         self.model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
         metric = tf.keras.metrics.MeanSquaredError(name="log_loss")
-        self.model.compile(
-            optimizer=tf.keras.optimizers.Adam(build_learning_rate(0.1, decay, 8)), loss="mse", metrics=[metric]
-        )
+        rate = build_learning_rate(0.1, decay, num_epochs=4, num_examples=8, batch_size=4)
+        self.model.compile(optimizer=tf.keras.optimizers.Adam(rate), loss="mse", metrics=[metric])
         self.folder, self.schedule = folder, Schedule(num_epochs, patience)
         self.epochs: list[int] = []
         self.weights: dict[int, np.ndarray] = {}
