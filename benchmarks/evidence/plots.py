@@ -1,5 +1,6 @@
 """The plot of a comparison: how far each ranker is from the best peer, by gap."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from benchmarks.evidence.measures import LOWER_IS_BETTER
 from benchmarks.evidence.tables import is_study, leading_metric
 
 _COLOURS = {"ours": "#c2410c", "learned": "#2563c9", "rule": "#57606a"}
+_LABEL_WIDTH = 36  # letters of a line
 _WORDS = {"ours": "this project", "learned": "learned peer", "rule": "rule"}
 
 
@@ -27,7 +29,9 @@ def plot_group(group: Mapping[str, Any], path: Path) -> None:
     metric, columns, rankers = leading_metric(comparison), comparison["columns"], comparison["rankers"]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     order = sorted(rankers, key=lambda name: sign * rankers[name][POOLED][metric]["mean"])
-    figure = Figure(figsize=(3.4 + 2.6 * len(columns), 1.6 + 0.3 * len(order)), layout="constrained")
+    labels = [textwrap.fill(name, _LABEL_WIDTH) for name in order]
+    num_lines = sum(label.count("\n") + 1 for label in labels)
+    figure = Figure(figsize=(3.4 + 2.6 * len(columns), 1.6 + 0.3 * num_lines), layout="constrained")
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
         panel.axvline(0.0, color="black", linewidth=0.8)
@@ -41,7 +45,8 @@ def plot_group(group: Mapping[str, Any], path: Path) -> None:
         panel.set_title(f"{column} ({group['column_slates'][column]:,})", fontsize=10)
         panel.tick_params(labelsize=8)
         panel.grid(True, alpha=0.3)
-    panels[0].set_yticks(range(len(order)), order, fontsize=9)
+        panel.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks(range(len(order)), labels, fontsize=9)
     for name, label in zip(order, panels[0].get_yticklabels(), strict=True):
         label.set_color(_COLOURS[comparison["kinds"][name]])
     other = "the first row" if is_study(comparison) else "the best other peer"
