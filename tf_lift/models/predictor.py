@@ -273,7 +273,7 @@ class Predictor(tfrs.Model):
         """Sets what is computed from the train examples and not learnt, before training: `predictor.standardise`'s means and deviations.
 
         Args:
-            slates: inputs of `call`.
+            slates: inputs of `call`; read once for each kind of statistics, so no generator.
 
         Raises:
             ValueError: they have no real candidate.
