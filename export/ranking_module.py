@@ -58,13 +58,14 @@ class RankingModule(tf.Module):
         # The predictor itself is not an attribute: saving a Keras model traces each of its layers once more.
         self._predict, store = predictor.predict_slate, predictor.datastore
         self._store = store
-        self._transitions, overlap = predictor.situation
+        self._transitions = predictor.situation.transitions
         values = [getattr(store, field.name) for field in dataclasses.fields(store)]
         if self._transitions is not None:
             values += [self._transitions.times, self._transitions.keys, self._transitions.counts]
             values += self._transitions.value_counts
-        if overlap is not None:
-            values += [getattr(overlap, field.name) for field in dataclasses.fields(overlap)]
+        for table in (predictor.situation.overlap, predictor.situation.recency):
+            if table is not None:
+                values += [getattr(table, field.name) for field in dataclasses.fields(table)]
         self._saved = [*predictor.variables, *(value for value in values if isinstance(value, tf.Variable))]
         log, lists, schema = dataset.log, dataset.posting_lists, self._schema
         shared = (*schema.indices("user"), *schema.indices("context"))

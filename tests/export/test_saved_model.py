@@ -44,6 +44,7 @@ CASES = {
         "rim",
         "predictor.standardise=true",
         "predictor.history_statistics=true",
+        "predictor.recency_days=[1, 30]",
         "situation.overlap=true",
         "situation.overlap_rows=20",
         "situation.overlap_neighbours=3",
@@ -55,6 +56,7 @@ CASES = {
         "situation.relations=future",
         "situation.history_rows=2",
         "situation.overlap=true",
+        "predictor.recency_days=[0.5]",
     ),
 }
 

@@ -36,6 +36,8 @@ class GBDTSettings:
     """Trees without a better validation LogLoss before stopping."""
     context_length: int = 20
     """Rows of the user's history that are counted."""
+    recency_days: tuple[float, ...] = (1.0, 7.0, 30.0)
+    """Lengths of the windows before a target's time in which the pool's rows of each item field's value are counted; empty: none."""
 
     def __post_init__(self) -> None:
         check_setting("num_leaves", self.num_leaves, 2, 1 << 14)
@@ -62,7 +64,8 @@ def score_gbdt(job: RankerJob) -> RankerScores:
         names = ("train", *dict.fromkeys(("validation", *job.splits)))
         candidates = {name: job.candidates(name) for name in names}
         built = {
-            name: build_features(job.dataset, split, settings.context_length) for name, split in candidates.items()
+            name: build_features(job.dataset, split, settings.context_length, settings.recency_days)
+            for name, split in candidates.items()
         }
         features = {name: _cap_categories(*of_split) for name, of_split in built.items()}
     with measured(seconds, "fit"):

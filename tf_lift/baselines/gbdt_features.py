@@ -1,28 +1,36 @@
 """Numbers about a candidate that trees can split on."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import tensorflow as tf
 
 from tf_lift.baselines.history_rows import read_history_rows
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.data.dataset_files import Dataset
+from tf_lift.data.situation_graphs import build_item_recency
 from tf_lift.interactions import NO_ROW
 from tf_lift.schema import FIRST_VALUE_ID
 
 _RATE_STRENGTH = 3.0  # rows of the average kind that a rate is smoothed with
 _SLATES_PER_BATCH = 4096
+_CANDIDATES_PER_BATCH = 65_536
 
 
-def build_features(dataset: Dataset, candidates: Candidates, length: int) -> tuple[np.ndarray, list[int]]:
+def build_features(
+    dataset: Dataset, candidates: Candidates, length: int, recency_days: Sequence[float] = ()
+) -> tuple[np.ndarray, list[int]]:
     """Features of candidates, all of them as of the slate's time.
 
     For each match set of the examples: how many pool rows agree, and their smoothed rate of positives. For each item field: how many
-    of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. The
-    ids of the fields that are no keys.
+    of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. For
+    each item field: pool rows within each of the windows, and the seconds since the newest. The ids of the fields that are no keys.
 
     Args:
         dataset: the data set.
         candidates: n candidates.
         length: L, rows of the history that are read.
+        recency_days: lengths of the windows; none: nothing of how lately values were met.
 
     Returns:
         float32 [n, D], and the columns that hold ids.
@@ -34,6 +42,8 @@ def build_features(dataset: Dataset, candidates: Candidates, length: int) -> tup
         _smooth(candidates.match_positives, candidates.match_counts, prior),
         _of_histories(dataset, candidates, length, prior),
     ]
+    if recency_days:
+        columns.append(_of_recency(dataset, candidates, recency_days))
     plain = [index for index in range(len(schema)) if index not in (schema.user_index, schema.item_index)]
     width = sum(column.shape[1] for column in columns)
     columns.append(candidates.fields[:, plain])
@@ -67,3 +77,15 @@ def _of_histories(dataset: Dataset, candidates: Candidates, length: int, prior: 
             features[part, 3 + 2 * place] = found
             features[part, 4 + 2 * place] = _smooth(liked, found, prior)
     return features
+
+
+def _of_recency(dataset: Dataset, candidates: Candidates, days: Sequence[float]) -> np.ndarray:
+    """int64 [n, item fields x (windows + 1)], as the predictor reads them."""
+    graph, parts = build_item_recency(dataset, days), []
+    for begin in range(0, len(candidates.times), _CANDIDATES_PER_BATCH):
+        part = slice(begin, begin + _CANDIDATES_PER_BATCH)
+        found = graph.read(tf.constant(candidates.fields[part, None]), tf.constant(candidates.times[part]))
+        parts.append(
+            np.concatenate([found.counts.numpy().reshape(len(found.counts), -1), found.seconds.numpy()[:, 0]], axis=1)
+        )
+    return np.concatenate(parts)

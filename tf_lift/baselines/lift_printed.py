@@ -29,6 +29,7 @@ _PRINTED: Mapping[str, Any] = {
     "predictor.score_bias": False,
     "predictor.match_statistics": False,
     "predictor.history_statistics": False,
+    "predictor.recency_days": (),
     "predictor.standardise": False,
     "predictor.joint": False,
     "predictor.initial_embeddings": "random",

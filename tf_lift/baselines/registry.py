@@ -156,6 +156,7 @@ _ENTRIES = (
             "feature_share": (0.5, 0.8, 1.0),
             "l2": (0.0, 1.0, 10.0),
             "context_length": (20, 50),
+            "recency_days": ((), (1.0, 7.0, 30.0)),
         },
     ),
     _peer("deepfm", "DeepFM", "Guo et al., IJCAI 2017, eqs. 1 to 4", _POOL),

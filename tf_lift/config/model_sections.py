@@ -115,8 +115,11 @@ class Predictor:
     history_statistics: bool = False
     """Departure: how many of the user's last L rows agree with the candidate on each item field, their rate of positives, and the time
     since the last."""
+    recency_days: tuple[float, ...] = ()
+    """Departure: how many pool rows hold the candidate's value of each item field within the last so many days before the target's time,
+    for each of these lengths, and the time since the newest. Empty: not read. It wants `split.mode = "rolling"`."""
     standardise: bool = False
-    """Departure, with either of the two: those numbers have mean 0 and deviation 1 over the train candidates."""
+    """Departure, with any of the three: those numbers have mean 0 and deviation 1 over the train candidates."""
     joint: bool = False
     """Departure: the encoder's weights are trained with the predictor (contexts still come from the datastore)."""
     initial_embeddings: Literal["pretrained", "random"] = "pretrained"
@@ -130,6 +133,8 @@ class Predictor:
 
     def __post_init__(self) -> None:
         check_range("predictor", "dropout_rate", self.dropout_rate, 0.0, 0.9)
+        for days in self.recency_days:
+            check_range("predictor", "recency_days", days, 1e-4, 36_525.0)
 
 
 @dataclasses.dataclass(frozen=True)

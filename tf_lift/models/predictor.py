@@ -19,6 +19,7 @@ from tf_lift.layers.interaction_embedding import InteractionEmbedding
 from tf_lift.layers.key_attention import KeyAttention
 from tf_lift.layers.match_statistics import MatchStatistics
 from tf_lift.layers.overlap_features import OverlapFeatures
+from tf_lift.layers.recency_statistics import RecencyStatistics
 from tf_lift.layers.situation_attention import SituationAttention
 from tf_lift.models.encoder import Encoder
 from tf_lift.models.next_item import NextItem
@@ -47,8 +48,8 @@ class Predictor(tfrs.Model):
 
     Differences from the paper, each a switch of the configuration's `[predictor]`: the candidate-aware state and the pretraining
     head's logit as a residual; the logit of the candidate as the next item; raw x_t and x_r and their products beside eq. 16; the
-    neighbours' labels as a value; BM25 scores in the attention; match and history statistics; what followed the items of the history
-    (`[situation]`); joint training of the encoder.
+    neighbours' labels as a value; BM25 scores in the attention; match and history statistics and recency; what followed the items of the
+    history (`[situation]`); joint training of the encoder.
 
     Args:
         config: the configuration.
@@ -86,6 +87,7 @@ class Predictor(tfrs.Model):
         self._attention = KeyAttention(switches.score_bias, name="key_attention")
         self._statistics = MatchStatistics(prior, switches.standardise, name="match_statistics")
         self._history_statistics = MatchStatistics(prior, switches.standardise, name="history_statistics")
+        self._recency_statistics = RecencyStatistics(switches.standardise, name="recency_statistics")
         self.situation = situation
         self._situation_attention = SituationAttention(
             config.situation_rows, config.behaviour.num_classes + 1, name="situation_attention"
@@ -142,6 +144,8 @@ class Predictor(tfrs.Model):
             features.append(self._statistics(inputs["match_counts"], inputs["match_positives"]))
         if switches.history_statistics:
             features += self._read_history_statistics(inputs, history)
+        if self.situation.recency is not None:
+            features.append(self._recency_statistics(*self.situation.recency.read(inputs["fields"], inputs["time"])))
         residual = tf.zeros_like(target[..., 0])
         if switches.own_history or switches.target_state or self.next_item is not None:
             own, residual = self._read_history(inputs["fields"], history, residual, training)
@@ -220,7 +224,7 @@ class Predictor(tfrs.Model):
         self, inputs: dict[str, tf.Tensor], history: Window, target: tf.Tensor
     ) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
-        transitions, overlap = self.situation
+        transitions, overlap, _ = self.situation
         read = []
         if transitions is not None:
             rows = history.newest(self.config.situation_rows)
@@ -285,6 +289,11 @@ class Predictor(tfrs.Model):
             histories = ((slate, self.datastore.history(slate["history_position"])) for slate in slates)
             self._history_statistics.adapt(
                 (*self._count_history(slate["fields"], history), slate["mask"]) for slate, history in histories
+            )
+        if switches.standardise and self.situation.recency is not None:
+            recency = self.situation.recency
+            self._recency_statistics.adapt(
+                (*recency.read(slate["fields"], slate["time"]), slate["mask"]) for slate in slates
             )
 
     def calibrate(self, slope: float, intercept: float) -> None:

@@ -21,6 +21,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "pretraining.next_item": (False, True),
     "predictor.hidden_dims": ((64,), (200, 80)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),
+    "predictor.recency_days": ((), (1.0, 7.0, 30.0)),
     "training.learning_rate": (2e-4, 5e-4, 1e-3),
     "training.learning_rate_decay": ("none", "cosine"),
     "training.l2": (1e-5, 1e-4, 1e-3),

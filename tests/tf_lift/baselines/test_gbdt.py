@@ -79,6 +79,24 @@ def test_features_of_a_history_are_those_counted_by_hand(noisy: Any) -> None:
         assert features[place, id_columns] == [category]
 
 
+def test_features_of_recency_are_those_counted_by_hand(noisy: Any) -> None:
+    test, log = candidates_of(noisy, "test"), noisy.log
+    seconds = (1500, 1800)  # the planted pool is static, and ends 1300 to 2000 s before
+    without, _ = build_features(noisy.dataset, test, LENGTH)
+    features, id_columns = build_features(noisy.dataset, test, LENGTH, [length / 86_400 for length in seconds])
+    first = without.shape[1] - 1  # before the category's id
+    np.testing.assert_array_equal(np.delete(features, range(first, first + 6), axis=1), without)
+    assert id_columns == [features.shape[1] - 1]
+    for place in range(0, len(test.labels), 41):
+        expected, gaps = [], []
+        for field in (1, 2):
+            met = (log.fields[:, field] == test.fields[place, field]) & (log.time < CUTS[0])
+            ages = test.times[place] - log.time[met]
+            expected += [(ages <= length).sum() for length in seconds]
+            gaps.append(ages.min())
+        assert features[place, first : first + 6].tolist() == [*expected, *gaps]
+
+
 def test_without_lightgbm_the_error_names_the_extra(noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)  # an import of it fails
     with pytest.raises(ValueError, match=r"Ranker 'gbdt' needs LightGBM. Received: .*tf_lift\[benchmark\]"):

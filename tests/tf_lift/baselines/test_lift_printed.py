@@ -47,6 +47,7 @@ def test_switches_are_those_of_the_configurations_named_paper(
             "situation.encoded_neighbours=4",
             "predictor.standardise=true",
             "predictor.history_statistics=true",
+            "predictor.recency_days=[1, 30]",
             "pretraining.learning_rate_decay=cosine",
             "training.learning_rate_decay=cosine",
             "encoder.user_fields=false",

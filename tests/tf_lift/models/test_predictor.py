@@ -17,6 +17,7 @@ from tf_lift.encode import read_datastore
 from tf_lift.evaluate import read_candidates
 from tf_lift.fit import build_predictor, positive_rate, read_predictor, read_predictor_weights
 from tf_lift.layers.match_statistics import MatchStatistics
+from tf_lift.layers.recency_statistics import RecencyStatistics
 from tf_lift.models.predictor import Predictor
 
 LENGTH = 6
@@ -29,6 +30,7 @@ NONE = {
     "score_bias": False,
     "match_statistics": False,
     "history_statistics": False,
+    "recency_days": (),
 }
 
 
@@ -157,6 +159,7 @@ def test_inputs_of_a_switch_matter_only_with_it(
         ({"target_state": True}, 28),
         ({"match_statistics": True}, None),
         ({"history_statistics": True}, 20 + 2 * (2 + 1) + 1),  # of two item fields and of all rows; and the gap
+        ({"recency_days": (1.0, 30.0)}, 20 + 2 * (2 + 1)),  # of two item fields: each window and the gap
         ({"score_bias": True}, 20),
     ],
 )
@@ -271,8 +274,20 @@ def test_the_time_since_the_last_row_is_read(dataset: Dataset, store: Datastore,
         assert (np.abs(logits(model, later) - logits(model, slates)).max() > 1e-4) == is_on
 
 
+def test_how_lately_an_item_was_met_is_read(dataset: Dataset, store: Datastore, slates: dict[str, tf.Tensor]) -> None:
+    later = slates | {"time": slates["time"] + 86_400}
+    for days in ((), (1.0,)):
+        model = build(dataset, store, **NONE | {"recency_days": days})
+        assert (np.abs(logits(model, later) - logits(model, slates)).max() > 1e-4) == bool(days)
+
+
 def test_a_fit_standardises_by_the_train_candidates(tiny: Any) -> None:
-    workspace = tiny.trained("predictor.standardise=true", "predictor.history_statistics=true", "run=standardised")
+    workspace = tiny.trained(
+        "predictor.standardise=true",
+        "predictor.history_statistics=true",
+        "predictor.recency_days=[1, 30]",
+        "run=standardised",
+    )
     trained = open_dataset(workspace)
     spec = build_example_spec(workspace.config, len(trained.info.statistic_sets))
     model = read_predictor(workspace, trained, read_datastore(workspace, trained), spec)
@@ -284,9 +299,11 @@ def test_a_fit_standardises_by_the_train_candidates(tiny: Any) -> None:
     ]
     of_histories = [np.concatenate([np.asarray(part[place])[part[2]] for part in rows]) for place in (0, 1)]
     assert of_histories[0][:, :-1].any() and (of_histories[1] < of_histories[0]).any()
-    for layer, counts in (
-        ("match_statistics", (train.match_counts, train.match_positives)),
-        ("history_statistics", of_histories),
+    recency = model.situation.recency.read(tf.constant(train.fields[:, None]), tf.constant(train.times))
+    for layer, features in (
+        ("match_statistics", plain(train.match_counts, train.match_positives).numpy()),
+        ("history_statistics", plain(*of_histories).numpy()),
+        ("recency_statistics", RecencyStatistics()(*recency).numpy()[:, 0]),
     ):
         found = {
             name: weight
@@ -294,7 +311,6 @@ def test_a_fit_standardises_by_the_train_candidates(tiny: Any) -> None:
             for name in ("mean", "deviation")
             if weight.name.endswith(f"{layer}/{name}:0")
         }
-        features = plain(*counts).numpy()
         np.testing.assert_allclose(found["mean"], features.mean(axis=0), rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(found["deviation"], np.maximum(features.std(axis=0), 1e-3), rtol=1e-2, atol=1e-4)
         assert np.ptp(found["deviation"].numpy()) > 0.1
