@@ -1,5 +1,6 @@
 """Every shipped configuration loads, and reads invented files in the format of its published data."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,22 @@ def test_lastfm_1k(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _rejected(parsed) == [(3, "track is empty"), (4, "time is not ISO 8601: '2006-08-13 at noon'")]
     assert _table_rows(users) == {"user_000001": ("m", "", "Japan"), "user_000002": ("f", "", "Peru")}
     assert _rejected(users) == [(4, "expected 5 columns, received 4")]
+
+
+def test_amazon_beauty(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _load("amazon_beauty", monkeypatch)
+    assert _query_names(config) == ["user", "item", "brand", "last"]
+    assert (config.negatives.protocol, config.split.mode) == ("honest", "rolling")
+    parsed, (items,) = _read(config)
+    assert _rows(parsed) == [("7", "1", 1318896000), ("7", "20", 1318982400), ("8", "300", 1318982400)]
+    assert _rejected(parsed) == [(5, "time is not a number: 'yesterday'")]
+    assert _table_rows(items) == {"1": ("173", "1", "171"), "20": ("44", "", "44"), "300": ("17", "2", "2")}
+    assert _rejected(items) == []
+
+
+def test_taobao_sample_in_both_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, rim, honest = (_load(name, monkeypatch) for name in ("taobao", "taobao_sample", "taobao_sample_honest"))
+    assert whole.source == rim.source == honest.source and whole.negatives == rim.negatives
+    assert rim.split == dataclasses.replace(whole.split, train_rate=1.0, test_rate=1.0)
+    assert (honest.split.mode, honest.split.test_from) == ("rolling", rim.split.test_from)
+    assert (honest.negatives.protocol, honest.negatives.per_target) == ("honest", 100)

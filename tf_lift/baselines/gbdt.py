@@ -36,8 +36,9 @@ class GBDTSettings:
     """Trees without a better validation LogLoss before stopping."""
     context_length: int = 20
     """Rows of the user's history that are counted."""
-    recency_days: tuple[float, ...] = (1.0, 7.0, 30.0)
-    """Lengths of the windows before a target's time in which the pool's rows of each item field's value are counted; empty: none."""
+    recency_days: tuple[float, ...] = ()
+    """Lengths of the windows before a target's time in which the pool's rows of each item field's value are counted, beside the seconds since
+    the newest; empty: neither, as `predictor.recency_days`."""
 
     def __post_init__(self) -> None:
         check_setting("num_leaves", self.num_leaves, 2, 1 << 14)
