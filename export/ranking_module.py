@@ -238,7 +238,7 @@ def served_datastore(dataset: Dataset, store: Datastore) -> Datastore:
 
 
 def served_situation(dataset: Dataset, store: Datastore) -> SituationGraphs:
-    """The tables of situations as they are exported: variables.
+    """The tables of situations and of recency as they are exported: variables.
 
     Args:
         dataset: the data set.

@@ -118,7 +118,7 @@ def build_predictor(
         dataset: the data set.
         datastore: the log with its states.
         spec: the examples' definition.
-        situation: the tables that `[situation]` asks for; None: constants, made of the data set.
+        situation: the tables that `[situation]` and `predictor.recency_days` ask for; None: constants, made of the data set.
     """
     config = dataset.config
     if situation is None:

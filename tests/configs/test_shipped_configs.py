@@ -11,6 +11,7 @@ from beam.parse_interactions import ParsedAttributes, ParsedInteractions, parse_
 from beam.parse_values import parse_iso_time
 from beam.read_source import read_chunks
 from tf_lift.config import Config, load_config
+from tf_lift.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -55,6 +56,14 @@ def test_config_loads_and_is_named_for_its_file(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
     assert config.schema.query_indices
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "ablations").glob("*.toml")), ids=lambda path: path.stem)
+def test_ablations_share_their_data_set_and_nothing_that_is_trained(path: Path) -> None:
+    config = load_config(path)
+    whole = load_config(CONFIGS / f"{config.name}.toml")
+    assert Workspace(config).fingerprint("dataset") == Workspace(whole).fingerprint("dataset")
+    assert Workspace(config).stage_dir("fit") != Workspace(whole).stage_dir("fit")
 
 
 @pytest.mark.parametrize("name", ["taobao", "tmall", "alipay", "lastfm_1k"])

@@ -44,7 +44,6 @@ CASES = {
         "rim",
         "predictor.standardise=true",
         "predictor.history_statistics=true",
-        "predictor.recency_days=[1, 30]",
         "situation.overlap=true",
         "situation.overlap_rows=20",
         "situation.overlap_neighbours=3",

@@ -140,6 +140,14 @@ def test_keys_and_types(overrides: list[str], message: str, tmp_path: Path) -> N
             ["training.loss='listwise'", *_LABELLED],
             r"slates of two candidates or more\. Received: training\.loss = 'listwise' with negatives\.protocol = 'none'",
         ),
+        (
+            ["predictor.recency_days=[1, 7]", "split.mode='static'"],
+            r"needs a rolling pool.* Received: predictor\.recency_days = \[1\.0, 7\.0\] with split\.mode = 'static'",
+        ),
+        (
+            ["predictor.recency_days=[7, -1]"],
+            r"`predictor\.recency_days` must be from 0\.0001 to 36525\.0\. Received: -1",
+        ),
         (["training.batch_size=0"], r"`training\.batch_size` must be from 1 to "),
         (
             ["negatives.protocol='none'"],

@@ -104,6 +104,7 @@ def test_a_command_killed_in_each_stage_finishes_when_it_is_repeated(
     ("override", "rerun"),
     [
         ("predictor.contexts=none", ["fit", "evaluate"]),
+        ("predictor.recency_days=[1]", ["fit", "evaluate"]),
         ("training.learning_rate=0.01", ["fit", "evaluate"]),
         ("pretraining.mask_ratio=0.1", ["pretrain", "encode", "fit", "evaluate"]),
         ("encoder.num_layers=1", ["pretrain", "encode", "fit", "evaluate"]),

@@ -37,14 +37,16 @@ class GBDTSettings:
     context_length: int = 20
     """Rows of the user's history that are counted."""
     recency_days: tuple[float, ...] = ()
-    """Lengths of the windows before a target's time in which the pool's rows of each item field's value are counted, beside the seconds since
-    the newest; empty: neither, as `predictor.recency_days`."""
+    """As `predictor.recency_days`: rows of each item field's value within each of these spans, and the seconds since the newest; empty:
+    neither."""
 
     def __post_init__(self) -> None:
         check_setting("num_leaves", self.num_leaves, 2, 1 << 14)
         check_setting("learning_rate", self.learning_rate, 1e-4, 1.0)
         check_setting("feature_share", self.feature_share, 0.01, 1.0)
         check_setting("context_length", self.context_length, 1, 1 << 14)
+        for days in self.recency_days:
+            check_setting("recency_days", days, 1e-4, 36_525.0)
         for name in ("min_rows", "num_trees", "patience"):
             check_setting(name, getattr(self, name), 1, 1 << 20)
 

@@ -24,13 +24,13 @@ def build_features(
 
     For each match set of the examples: how many pool rows agree, and their smoothed rate of positives. For each item field: how many
     of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. For
-    each item field: pool rows within each of the windows, and the seconds since the newest. The ids of the fields that are no keys.
+    each item field: pool rows within each of the spans, and the seconds since the newest. The ids of the fields that are no keys.
 
     Args:
         dataset: the data set.
         candidates: n candidates.
         length: L, rows of the history that are read.
-        recency_days: lengths of the windows; none: nothing of how lately values were met.
+        recency_days: lengths of the spans; none: nothing of how lately values were met.
 
     Returns:
         float32 [n, D], and the columns that hold ids.
@@ -80,7 +80,7 @@ def _of_histories(dataset: Dataset, candidates: Candidates, length: int, prior: 
 
 
 def _of_recency(dataset: Dataset, candidates: Candidates, days: Sequence[float]) -> np.ndarray:
-    """int64 [n, item fields x (windows + 1)], as the predictor reads them."""
+    """int64 [n, item fields x (spans + 1)], as the predictor reads them."""
     graph, parts = build_item_recency(dataset, days), []
     for begin in range(0, len(candidates.times), _CANDIDATES_PER_BATCH):
         part = slice(begin, begin + _CANDIDATES_PER_BATCH)

@@ -59,6 +59,7 @@ class RankerEntry:
         settings_path: "module:name" of a frozen dataclass with defaults; empty: settings are the configuration's keys, such as
             "predictor.dropout_rate".
         search_space: setting -> the values that the tuner may choose among.
+        rolling_space: likewise, where the pool is rolling.
         protocols: the kinds of labels (`negatives.protocol`) that it can rank.
     """
 
@@ -68,6 +69,7 @@ class RankerEntry:
     build_path: str
     settings_path: str = ""
     search_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    rolling_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     protocols: tuple[str, ...] = _ALL
 
     @property
@@ -156,8 +158,8 @@ _ENTRIES = (
             "feature_share": (0.5, 0.8, 1.0),
             "l2": (0.0, 1.0, 10.0),
             "context_length": (20, 50),
-            "recency_days": ((), (1.0, 7.0, 30.0)),
         },
+        rolling_space={"recency_days": ((), (1.0, 7.0, 30.0))},
     ),
     _peer("deepfm", "DeepFM", "Guo et al., IJCAI 2017, eqs. 1 to 4", _POOL),
     _peer("din", "DIN", "Zhou et al., KDD 2018, eq. 3", _HISTORY),

@@ -87,6 +87,12 @@ class Config:
                 "pretraining.targets = 'queries'. Set it to 'masked'."
             )
         self._check_next_item()
+        if self.predictor.recency_days and self.split.mode == "static":
+            raise ValueError(
+                "Recency needs a rolling pool: a static one ends before train, and the spans of a test target would be empty. Received: "
+                f"predictor.recency_days = {list(self.predictor.recency_days)} with split.mode = 'static'. Empty the one, or set "
+                "split.mode = 'rolling'."
+            )
         if self.training.loss == "listwise" and self.negatives.protocol == "none":
             raise ValueError(
                 "A listwise loss needs slates of two candidates or more. Received: training.loss = 'listwise' with negatives.protocol = "

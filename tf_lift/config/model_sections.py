@@ -116,10 +116,11 @@ class Predictor:
     """Departure: how many of the user's last L rows agree with the candidate on each item field, their rate of positives, and the time
     since the last."""
     recency_days: tuple[float, ...] = ()
-    """Departure: how many pool rows hold the candidate's value of each item field within the last so many days before the target's time,
-    for each of these lengths, and the time since the newest. Empty: not read. It wants `split.mode = "rolling"`."""
+    """Departure, in rolling mode: how many pool rows hold the candidate's value of each item field within the last so many days before the
+    target's time, for each of these lengths, and the time since the newest. Empty: not read. A served model's pool ends with its export:
+    export again well within the shortest length."""
     standardise: bool = False
-    """Departure, with any of the three: those numbers have mean 0 and deviation 1 over the train candidates."""
+    """Departure, with any of these three: those numbers have mean 0 and deviation 1 over the train candidates."""
     joint: bool = False
     """Departure: the encoder's weights are trained with the predictor (contexts still come from the datastore)."""
     initial_embeddings: Literal["pretrained", "random"] = "pretrained"

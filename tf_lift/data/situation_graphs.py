@@ -9,7 +9,8 @@ import tensorflow as tf
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.datastore import Datastore
 from tf_lift.retrieval.graph_recency import RecencyGraph, build_recency_graph
-from tf_lift.situation.graph import TransitionGraph, build_transition_graph, make_constant
+from tf_lift.retrieval.graph_spans import make_constant
+from tf_lift.situation.graph import TransitionGraph, build_transition_graph
 from tf_lift.situation.overlap import OverlapGraph, OverlapSettings, build_overlap_graph
 
 
@@ -47,9 +48,11 @@ def build_situation_graphs(
     recency = build_item_recency(dataset, days, make) if days else None
     if not section.overlap:
         return SituationGraphs(transitions, recency=recency)
+    is_static = config.split.mode == "static"
+    in_pool = log.time < dataset.info.boundaries.train_from if is_static else np.ones(len(log), bool)
     overlap = build_overlap_graph(
         log,
-        _find_pool(dataset),
+        in_pool,
         dataset.positive & ~log.synthetic,
         item,
         dataset.info.vocabularies[item].num_ids,
@@ -63,19 +66,17 @@ def build_situation_graphs(
 def build_item_recency(
     dataset: Dataset, days: Sequence[float], make: Callable[[np.ndarray, str], tf.Tensor] = make_constant
 ) -> RecencyGraph:
-    """Makes the lists of the item's fields: of the pool's rows, but for drawn negatives.
+    """Makes the lists of the item's fields: of all rows but drawn negatives, each of which is known from its own time on.
 
     Args:
         dataset: the data set.
-        days: lengths of the windows.
+        days: lengths of the spans.
         make: makes a tensor of an array and a name.
+
+    Raises:
+        ValueError: the pool is static: it ends before train, and the spans of a test target would be empty.
     """
-    sizes = {index: dataset.info.vocabularies[index].num_ids for index in dataset.config.schema.indices("item")}
-    return build_recency_graph(dataset.log, _find_pool(dataset) & ~dataset.log.synthetic, sizes, days, make)
-
-
-def _find_pool(dataset: Dataset) -> np.ndarray:
-    """bool [N], the rows of the static pool, or all rows of a rolling one, which are known from their own time on."""
     if dataset.config.split.mode == "static":
-        return dataset.log.time < dataset.info.boundaries.train_from
-    return np.ones(len(dataset.log), bool)
+        raise ValueError("Recency needs a rolling pool. Received: split.mode = 'static'. Empty `recency_days`.")
+    sizes = {index: dataset.info.vocabularies[index].num_ids for index in dataset.config.schema.indices("item")}
+    return build_recency_graph(dataset.log, ~dataset.log.synthetic, sizes, days, make)

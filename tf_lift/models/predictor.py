@@ -19,14 +19,13 @@ from tf_lift.layers.interaction_embedding import InteractionEmbedding
 from tf_lift.layers.key_attention import KeyAttention
 from tf_lift.layers.match_statistics import MatchStatistics
 from tf_lift.layers.overlap_features import OverlapFeatures
-from tf_lift.layers.recency_statistics import RecencyStatistics
+from tf_lift.layers.recency_statistics import RecencyStatistics, log_gap
 from tf_lift.layers.situation_attention import SituationAttention
 from tf_lift.models.encoder import Encoder
 from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
 from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
 
-_LONG_GAP = 10.0  # ln of 6 hours in seconds
 _FUTURE_ROWS, _FUTURE_OVERLAPS, _NUM_FUTURE = "future_rows", "future_overlaps", "num_future"
 OVERLAPS = "situation_overlaps"  # an input that has it holds all that `Predictor.read_overlaps` returned for it
 
@@ -58,7 +57,7 @@ class Predictor(tfrs.Model):
         head: the pretraining head.
         datastore: the log with its states.
         prior: rate of positives of the pool, in (0, 1).
-        situation: the tables that `[situation]` asks for.
+        situation: the tables that `[situation]` and `recency_days` ask for.
         next_item: the pretrained next item; needed where `next_item_logit` is set.
     """
 
@@ -191,7 +190,7 @@ class Predictor(tfrs.Model):
         """What `_count_history` says and how long ago the last row was, [B, C, ..] each."""
         last = history.newest(1)
         seconds = tf.where(last.mask, inputs["time"][:, None] - last.times, 0)  # [B, 1]
-        gap = tf.math.log1p(tf.cast(tf.maximum(seconds, 0), tf.float32)) / _LONG_GAP
+        gap = log_gap(seconds)
         statistics = self._history_statistics(*self._count_history(inputs["fields"], history))
         return [statistics, tf.tile(gap[:, None], [1, tf.shape(statistics)[1], 1])]
 
@@ -224,7 +223,7 @@ class Predictor(tfrs.Model):
         self, inputs: dict[str, tf.Tensor], history: Window, target: tf.Tensor
     ) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
-        transitions, overlap, _ = self.situation
+        transitions, overlap = self.situation.transitions, self.situation.overlap
         read = []
         if transitions is not None:
             rows = history.newest(self.config.situation_rows)

@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.interactions import InteractionLog
-from tf_lift.retrieval.graph_spans import segment_lower_bound
+from tf_lift.retrieval.graph_spans import make_constant, segment_lower_bound
 from tf_lift.schema import FIRST_VALUE_ID
-from tf_lift.situation.graph import make_constant
 
 SECONDS_PER_DAY = 86_400
 NEVER = -1  # seconds since the newest row, where there is none
@@ -23,7 +22,7 @@ class Recency(NamedTuple):
     """What was met of the F values of each candidate.
 
     Attributes:
-        counts: int32 [B, C, F, W], pool rows within each of the W windows that end at the slate's time, which they leave out.
+        counts: int32 [B, C, F, W], pool rows within each of the W spans that end at the slate's time, which they leave out.
         seconds: int64 [B, C, F], from the newest pool row before that time to it; NEVER where there is none.
     """
 
@@ -37,7 +36,7 @@ class RecencyGraph:
 
     Attributes:
         field_indices: the F fields.
-        windows: W lengths, seconds.
+        span_seconds: W lengths.
         pool_times: int64 [P], of the pool's rows in ascending order.
         ranks: int32 [F P], places in that order: field after field, value after value, ascending.
         starts: int64 [V + 1], where each value's ranks begin; V values of all fields.
@@ -46,7 +45,7 @@ class RecencyGraph:
     """
 
     field_indices: tuple[int, ...]
-    windows: tuple[int, ...]
+    span_seconds: tuple[int, ...]
     pool_times: tf.Tensor
     ranks: tf.Tensor
     starts: tf.Tensor
@@ -63,14 +62,15 @@ class RecencyGraph:
         values = tf.gather(fields, self.field_indices, axis=2)  # [B, C, F]
         places = tf.where(values >= FIRST_VALUE_ID, tf.cast(values, tf.int64) + self.first_values, 0)
         starts, stops = tf.gather(self.starts, places), tf.gather(self.starts, places + 1)
-        edges = times[:, None] - tf.constant((0, *self.windows), tf.int64)  # [B, 1 + W]
+        edges = times[:, None] - tf.constant((0, *self.span_seconds), tf.int64)  # [B, 1 + W]
         bounds = tf.searchsorted(self.pool_times, tf.reshape(edges, [-1]), side="left")
-        shape = tf.concat([tf.shape(values), [1 + len(self.windows)]], axis=0)
+        num_edges = 1 + len(self.span_seconds)
+        shape = tf.concat([tf.shape(values), [num_edges]], axis=0)
         found = segment_lower_bound(
             self.ranks,
             tf.broadcast_to(starts[..., None], shape),
             tf.broadcast_to(stops[..., None], shape),
-            tf.broadcast_to(tf.reshape(bounds, [-1, 1, 1, 1 + len(self.windows)]), shape),
+            tf.broadcast_to(tf.reshape(bounds, [-1, 1, 1, num_edges]), shape),
             self.search_steps,
         )
         until = found[..., 0]
@@ -92,7 +92,7 @@ def build_recency_graph(
         log: the interaction log.
         in_pool: bool [N], the rows that are counted.
         field_sizes: ids of each field that is read, by its index.
-        days: lengths of the windows.
+        days: lengths of the spans.
         make: makes a tensor of an array and a name.
     """
     pool = log.time_order[in_pool[log.time_order]]
@@ -119,5 +119,5 @@ def build_recency_graph(
     }
     with tf.device("CPU"):  # looked up beside the interaction log
         tensors = {name: make(value, f"recency_{name}") for name, value in arrays.items()}
-    windows = tuple(round(length * SECONDS_PER_DAY) for length in days)
-    return RecencyGraph(tuple(field_sizes), windows, **tensors, search_steps=longest.bit_length())
+    span_seconds = tuple(round(length * SECONDS_PER_DAY) for length in days)
+    return RecencyGraph(tuple(field_sizes), span_seconds, **tensors, search_steps=longest.bit_length())

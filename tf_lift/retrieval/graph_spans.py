@@ -251,3 +251,8 @@ def segment_lower_bound(
 def constant_variable(value: object, name: str) -> tf.Variable:
     """A variable that is never trained: restored from the SavedModel's variable files, not embedded in its graph."""
     return tf.Variable(value, trainable=False, name=name)
+
+
+def make_constant(value: np.ndarray, name: str) -> tf.Tensor:
+    """A constant, as tables are in training."""
+    return tf.constant(value, name=name)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.config import Relation
+from tf_lift.retrieval.graph_spans import make_constant
 from tf_lift.schema import FIRST_VALUE_ID
 from tf_lift.situation.levels import SNAPSHOT_RADIX, Level, counted_fields, transition_keys
 from tf_lift.situation.transition_table import TransitionTable
@@ -103,11 +104,6 @@ class TransitionGraph:
         table = self.value_counts[counted_fields(self.levels).index(field)]
         width = tf.shape(table, tf.int64)[1]
         return tf.gather(tf.reshape(table, [-1]), tf.cast(values, tf.int64) * width + snapshots)
-
-
-def make_constant(value: np.ndarray, name: str) -> tf.Tensor:
-    """A constant, as tables are in training."""
-    return tf.constant(value, name=name)
 
 
 def build_transition_graph(

@@ -12,9 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lift.interactions import InteractionLog
-from tf_lift.retrieval.graph_spans import segment_lower_bound
+from tf_lift.retrieval.graph_spans import make_constant, segment_lower_bound
 from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID
-from tf_lift.situation.graph import make_constant
 
 NUM_FEATURES = 4  # of a candidate; see `OverlapGraph.features`
 _AGE_DECAY = 0.97  # of a row of the history, each step

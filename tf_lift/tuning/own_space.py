@@ -21,13 +21,11 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "pretraining.next_item": (False, True),
     "predictor.hidden_dims": ((64,), (200, 80)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),
-    "predictor.recency_days": ((), (1.0, 7.0, 30.0)),
     "training.learning_rate": (2e-4, 5e-4, 1e-3),
     "training.learning_rate_decay": ("none", "cosine"),
     "training.l2": (1e-5, 1e-4, 1e-3),
 }
 _NEEDS = {
-    "predictor.standardise": ("predictor.match_statistics", True),
     "predictor.residual_logit": ("predictor.target_state", True),
     "predictor.next_item_logit": ("pretraining.next_item", True),
 }
@@ -41,6 +39,8 @@ def build_own_space(config: Config) -> SearchSpace:
     choices = dict(_CHOICES)
     if config.situation.transitions is not None:  # the tables are there: which of them are read is a switch
         choices["situation.relations"] = ("all", "future", "past", "any")
+    if config.split.mode == "rolling":
+        choices["predictor.recency_days"] = ((), (1.0, 7.0, 30.0))
     if config.negatives.protocol != "none":
         choices["training.loss"] = ("pointwise", "listwise")
     if config.encoder.kind == "bidirectional":

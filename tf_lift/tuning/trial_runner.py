@@ -74,7 +74,9 @@ class TrialRunner:
             raise ValueError(
                 f"A ranker must have settings to be tuned. Received: {self.ranker!r}, which has none. Choose a learned ranker."
             )
-        return SearchSpace(self.entry.search_space, {name: self._default(name) for name in self.entry.search_space})
+        is_rolling = self.source.load().split.mode == "rolling"
+        choices = {**self.entry.search_space, **(self.entry.rolling_space if is_rolling else {})}
+        return SearchSpace(choices, {name: self._default(name) for name in choices})
 
     @property
     def epochs_key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -9,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_lift.baselines.gbdt import GBDTSettings, score_gbdt
 from tf_lift.baselines.gbdt_features import build_features
 from tf_lift.baselines.no_learning import Candidates
+from tf_lift.data.situation_graphs import build_item_recency
 from tf_lift.metrics import auc, log_loss
+from tf_lift.retrieval.graph_recency import NEVER
+from tf_lift.schema import UNKNOWN_ID
 
 NUM_ROWS, NUM_ITEMS, LENGTH = 3000, 12, 5
 CUTS = (1000, 2000, 2300)
@@ -79,22 +84,48 @@ def test_features_of_a_history_are_those_counted_by_hand(noisy: Any) -> None:
         assert features[place, id_columns] == [category]
 
 
+def rolling(planted: Any, **changes: Any) -> Any:
+    config = planted.config
+    config = dataclasses.replace(config, split=dataclasses.replace(config.split, mode="rolling"))
+    return dataclasses.replace(planted, config=config, **changes).dataset
+
+
 def test_features_of_recency_are_those_counted_by_hand(noisy: Any) -> None:
     test, log = candidates_of(noisy, "test"), noisy.log
-    seconds = (1500, 1800)  # the planted pool is static, and ends 1300 to 2000 s before
-    without, _ = build_features(noisy.dataset, test, LENGTH)
-    features, id_columns = build_features(noisy.dataset, test, LENGTH, [length / 86_400 for length in seconds])
+    test = dataclasses.replace(test, fields=np.where(np.arange(len(test.labels))[:, None] % 5, test.fields, UNKNOWN_ID))
+    seconds = (20, 300)
+    dataset = rolling(noisy)
+    without, _ = build_features(dataset, test, LENGTH)
+    features, id_columns = build_features(dataset, test, LENGTH, [length / 86_400 for length in seconds])
     first = without.shape[1] - 1  # before the category's id
     np.testing.assert_array_equal(np.delete(features, range(first, first + 6), axis=1), without)
     assert id_columns == [features.shape[1] - 1]
     for place in range(0, len(test.labels), 41):
         expected, gaps = [], []
         for field in (1, 2):
-            met = (log.fields[:, field] == test.fields[place, field]) & (log.time < CUTS[0])
+            met = (log.fields[:, field] == test.fields[place, field]) & (log.time < test.times[place])
             ages = test.times[place] - log.time[met]
             expected += [(ages <= length).sum() for length in seconds]
-            gaps.append(ages.min())
+            gaps.append(ages.min() if len(ages) else -1)
         assert features[place, first : first + 6].tolist() == [*expected, *gaps]
+
+
+def test_drawn_negatives_were_not_met(noisy: Any) -> None:
+    drawn = noisy.log.fields[:, 1] == noisy.log.fields[7, 1]
+    fields, time = tf.constant(noisy.log.fields[None, :10]), tf.constant([NUM_ROWS], tf.int64)
+    logs = (noisy.log, dataclasses.replace(noisy.log, synthetic=drawn))
+    before, after = (build_item_recency(rolling(noisy, log=log), [1.0]).read(fields, time) for log in logs)
+    items, was, became = drawn[:10], before.counts.numpy()[0, :, 0, 0], after.counts.numpy()[0, :, 0, 0]
+    assert items.any() and (was > 0).all()
+    np.testing.assert_array_equal(became, np.where(items, 0, was))
+    np.testing.assert_array_equal(after.seconds.numpy()[0, :, 0] == NEVER, items)
+
+
+def test_recency_of_a_static_pool_and_of_the_future_is_refused(noisy: Any) -> None:
+    with pytest.raises(ValueError, match="rolling pool. Received: split.mode = 'static'"):
+        build_features(noisy.dataset, candidates_of(noisy, "test"), LENGTH, [1.0])
+    with pytest.raises(ValueError, match="recency_days.*Received: -1"):
+        GBDTSettings(recency_days=(7.0, -1.0))
 
 
 def test_without_lightgbm_the_error_names_the_extra(noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
