@@ -32,13 +32,16 @@ def switched(
     return given[0]
 
 
-@pytest.mark.parametrize("name", ["movietweetings_100k", "ml_1m_rim"])
+@pytest.mark.parametrize(
+    ("name", "in_its_mode"), [("movietweetings_100k", ["predictor.recency_days=[1, 30]"]), ("ml_1m_rim", [])]
+)
 def test_switches_are_those_of_the_configurations_named_paper(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, in_its_mode: list[str]
 ) -> None:
     config = load_config(
         CONFIGS / f"{name}.toml",
         [
+            *in_its_mode,
             "pretraining.next_item=true",
             "predictor.next_item_logit=true",
             "predictor.joint=true",
@@ -47,7 +50,6 @@ def test_switches_are_those_of_the_configurations_named_paper(
             "situation.encoded_neighbours=4",
             "predictor.standardise=true",
             "predictor.history_statistics=true",
-            "predictor.recency_days=[1, 30]",
             "pretraining.learning_rate_decay=cosine",
             "training.learning_rate_decay=cosine",
             "encoder.user_fields=false",
