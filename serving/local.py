@@ -9,10 +9,11 @@ import argparse
 import gc
 import logging
 import os
+import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tensorflow_serving.config import model_server_config_pb2
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8500  # TensorFlow Serving's port for gRPC.
 EXIT_CODE_CUT_OFF = 1
 EXIT_CODE_WRONG_USE = 2
+_LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 5.0  # For the kernel to free the ports of a server that was killed; it takes milliseconds.
 _DEFAULTS = ServerOptions()
 logger = logging.getLogger("serving")
@@ -173,12 +175,12 @@ def run(flags: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # Leaves out most of TensorFlow's notes on the processor.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logger.setLevel(logging.INFO)
-    stopped = threading.Event()
+    stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal may put at any time; an Event could lock itself
     try:
         configs, options, lock = read_configs(flags), read_options(flags), open_standby_lock(flags)
         if lock is None or lock.try_acquire():
             server = _build_server(flags, configs, options).start()
-            _on_signals(stopped.set)
+            _on_signals(lambda: stopped.put(None))
         else:
             _on_signals(lambda: os._exit(0))  # Nobody is answered, so there is nothing to wait for.
             logger.info("Another process has %s: this one loads its models to stand by", flags.standby_lock)
@@ -186,7 +188,7 @@ def run(flags: argparse.Namespace) -> int:
             server.load()
             print(f"Standing by for localhost:{options.port}", flush=True)
             lock.acquire()
-            _on_signals(stopped.set)
+            _on_signals(lambda: stopped.put(None))
             server.listen(_RETRY_SECONDS)
     except ValueError as error:
         print(f"serving.local: {error}", file=sys.stderr)
@@ -194,7 +196,7 @@ def run(flags: argparse.Namespace) -> int:
     states = server.manager.list_states()  # A standby may have switched to a new version.
     served = ", ".join(f"{name} version {version}" for name, version, state in states if state == "AVAILABLE")
     print(f"Serving {served} at localhost:{server.port}", flush=True)
-    stopped.wait()
+    _wait_for(stopped)
     if not server.stop():
         print(
             f"serving.local: requests or a load ran longer than {options.drain_seconds:g} s and were cut off",
@@ -221,6 +223,13 @@ def _build_server(
     return LocalServer(configs, options)
 
 
+def _wait_for(stopped: queue.SimpleQueue[None]) -> None:
+    """Waits for a signal; looks anew each second, for one that came just before the wait began."""
+    while True:
+        with suppress(queue.Empty):
+            return stopped.get(timeout=_LOOK_SECONDS)
+
+
 def _on_signals(act: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: act())
@@ -228,7 +237,12 @@ def _on_signals(act: Callable[[], None]) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    sys.exit(run(parse_args()))
+    code = run(parse_args())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(
+        code
+    )  # All is said and stopped. What Python, TensorFlow and gRPC do at their end takes time, and may hang.
 
 
 if __name__ == "__main__":

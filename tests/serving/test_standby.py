@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import random
 import re
 import signal
@@ -66,6 +67,7 @@ def start(lock_path: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},  # `stop` asks for the stacks of a process that hangs
         )
         watchdog = threading.Timer(LIFE_SECONDS, process.kill)  # So that a test whose line never comes fails.
         watchdog.start()
@@ -98,6 +100,16 @@ def wait_for(process: subprocess.Popen[str], text: str, *, log: bool = False) ->
         lines.append(line)
     rest = process.communicate()
     raise AssertionError(f"{text!r} is not in {lines}. The process ended with {process.returncode} and {rest}")
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """Stops a process as an operator does; returns its exit code."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        raise AssertionError(f"It did not end. What it did: {process.communicate()}") from None
 
 
 def predict(port: int, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
@@ -148,12 +160,10 @@ def test_standby_takes_over_from_a_killed_server_and_gets_a_standby(start: Start
         assert re.search('^serving_requests_total{.*status="OK"} 1.0$', response.read().decode(), re.MULTILINE)
     third = start("tiny", model_base_path, port, *metrics_flags)
     wait_for(third, f"Standing by for localhost:{port}")
-    third.send_signal(signal.SIGTERM)
-    assert third.wait(TIMEOUT_SECONDS) == 0
+    assert stop(third) == 0
     assert third.stdout is not None and third.stdout.read() == ""
     assert predict(port, rank_request()).outputs == before.outputs
-    second.send_signal(signal.SIGTERM)
-    assert second.wait(TIMEOUT_SECONDS) == 0
+    assert stop(second) == 0
 
 
 def test_standby_serves_the_version_that_appeared_meanwhile(
