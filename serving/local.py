@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8500  # TensorFlow Serving's port for gRPC.
 EXIT_CODE_CUT_OFF = 1
 EXIT_CODE_WRONG_USE = 2
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 1.0  # Between looks for a signal.
 _RETRY_SECONDS = 5.0  # For the kernel to free the ports of a server that was killed; it takes milliseconds.
 _DEFAULTS = ServerOptions()
 logger = logging.getLogger("serving")

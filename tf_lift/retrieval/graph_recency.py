@@ -1,6 +1,6 @@
 """How often and how lately the pool met a candidate's values, as of a time, in stock TensorFlow operations.
 
-What others did with an item an hour ago is the newest thing that is known of it: where items come and go, it says more than all counts.
+What others did with an item an hour ago is the newest thing that is known of it; counts over all time do not tell.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from tf_lift.interactions import InteractionLog
 from tf_lift.retrieval.graph_spans import make_constant, segment_lower_bound
 from tf_lift.schema import FIRST_VALUE_ID
 
-SECONDS_PER_DAY = 86_400
+_SECONDS_PER_DAY = 86_400
 NEVER = -1  # seconds since the newest row, where there is none
 
 
@@ -101,9 +101,7 @@ def build_recency_graph(
     for field, size in field_sizes.items():
         values = log.fields[pool, field]
         counts = np.bincount(values, minlength=size)
-        counts[:FIRST_VALUE_ID] = (
-            0  # missing and unknown values have no list; the first of them is what `read` looks up for these
-        )
+        counts[:FIRST_VALUE_ID] = 0  # missing and unknown values have no list; `read` looks up id 0 for them
         order = np.argsort(values, kind="stable")
         ranks.append(order[values[order] >= FIRST_VALUE_ID].astype(np.int32))
         starts.append(starts[-1][-1] + np.cumsum(counts))
@@ -119,5 +117,5 @@ def build_recency_graph(
     }
     with tf.device("CPU"):  # looked up beside the interaction log
         tensors = {name: make(value, f"recency_{name}") for name, value in arrays.items()}
-    span_seconds = tuple(round(length * SECONDS_PER_DAY) for length in days)
+    span_seconds = tuple(round(length * _SECONDS_PER_DAY) for length in days)
     return RecencyGraph(tuple(field_sizes), span_seconds, **tensors, search_steps=longest.bit_length())
