@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.evidence.compare import NUM_DRAWS, compare
+from benchmarks.evidence.evaluation_set import SLICINGS
 from benchmarks.evidence.page import to_markdown, write_page
 from benchmarks.evidence.plots import plot_group
 from benchmarks.evidence.run_list import Group, Row, find_groups, parse_sources, plan_rows
@@ -45,7 +46,8 @@ def run(flags: argparse.Namespace, wants_ranking: bool) -> dict[str, Any]:
     rankers = [name.strip() for name in flags.rankers.split(";") if name.strip()]
 
     def plan() -> list[tuple[Group, list[Row]]]:
-        groups = find_groups(parse_sources(flags.configs, flags.set), make_data_set, wants_ranking)
+        sources = parse_sources(flags.configs, flags.set)
+        groups = find_groups(sources, make_data_set, wants_ranking, SLICINGS[flags.columns])
         return [(group, plan_rows(group, rankers)) for group in groups]
 
     return run_groups(flags, plan)
@@ -175,6 +177,13 @@ def parse_flags(
         help="of the search for the settings of each learned ranker that was given none; default: %(default)s, its defaults",
     )
     parser.add_argument("--tuner", default=TUNERS[0], choices=TUNERS, help="default: %(default)s")
+    parser.add_argument(
+        "--columns",
+        default="gap",
+        choices=tuple(SLICINGS),
+        help="of the tables: the gap since the user's last event, the time since pretraining's end, or the rows that the target's item "
+        "had before; default: %(default)s",
+    )
     add_run_flags(parser)
     flags = parser.parse_args(arguments)
     flags.configs = flags.configs or (quick_configs if flags.quick else configs)

@@ -18,6 +18,7 @@ POOLED = "pooled"
 _GAPS = ("at most 60 s", "60 s to 6 h", "over 6 h")
 _DAY = 86_400
 _NUM_AGES = 4  # quarters of the targets
+_ITEM_ROWS = (5, 50)  # edges of the columns by an item's rows
 
 
 def slice_by_gap(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -35,6 +36,24 @@ def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {
         f"quarter {place + 1}: {ages[chosen].min():.1f} to {ages[chosen].max():.1f} days": chosen
         for place, chosen in masks.items()
+    }
+
+
+def slice_by_item_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Heading -> bool [S], the target rows, int64 [S], by how many rows of the log have their item strictly before their time."""
+    log, item_index = dataset.log, dataset.config.schema.item_index
+    real = np.flatnonzero(~log.synthetic)
+    items, times = log.fields[real, item_index], log.time[real]
+    order = np.lexsort((times, items))
+    _, ranks = np.unique(np.concatenate([times, log.time[rows]]), return_inverse=True)  # of times: a key fits 64 bits
+    keys = items[order].astype(np.int64) * (len(ranks) + 1) + ranks[: len(real)][order]
+    firsts = log.fields[rows, item_index].astype(np.int64) * (len(ranks) + 1)
+    counts = np.searchsorted(keys, firsts + ranks[len(real) :]) - np.searchsorted(keys, firsts)
+    few, many = _ITEM_ROWS
+    return {
+        f"under {few} rows": counts < few,
+        f"{few} to {many - 1} rows": (counts >= few) & (counts < many),
+        f"{many} rows and more": counts >= many,
     }
 
 
@@ -67,6 +86,13 @@ BY_AGE = Slicing(
     "In rolling mode retrieval goes on after that end.",
     slice_by_age,
 )
+BY_ITEM_ROWS = Slicing(
+    "rows",
+    "the rows that the target's item had before",
+    "All users' rows are counted, whether the pool holds them or not.",
+    slice_by_item_rows,
+)
+SLICINGS: Mapping[str, Slicing] = {"gap": BY_GAP, "age": BY_AGE, "item_rows": BY_ITEM_ROWS}
 
 
 @dataclasses.dataclass(frozen=True)

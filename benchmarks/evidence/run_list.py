@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.evaluation_set import EvaluationSet, read_evaluation_set
+from benchmarks.evidence.evaluation_set import BY_GAP, EvaluationSet, Slicing, read_evaluation_set
 from tf_lift.baselines.registry import RankerEntry, find_ranker
 from tf_lift.config import parse_assignment
 from tf_lift.slate_grid import MIN_RANKED, is_ranking
@@ -50,7 +50,10 @@ class Group:
 
 
 def find_groups(
-    sources: Sequence[ConfigSource], preprocess: Callable[[ConfigSource], None], wants_ranking: bool
+    sources: Sequence[ConfigSource],
+    preprocess: Callable[[ConfigSource], None],
+    wants_ranking: bool,
+    slicing: Slicing = BY_GAP,
 ) -> list[Group]:
     """Configurations by their test candidates, in the order in which they are named.
 
@@ -58,6 +61,7 @@ def find_groups(
         sources: the configurations.
         preprocess: makes the data set of one, unless it is there.
         wants_ranking: whether slates are to be long enough to be ranked, or too short.
+        slicing: the columns of their tables.
 
     Raises:
         ValueError: a configuration is of the other kind.
@@ -66,7 +70,7 @@ def find_groups(
     for source in sources:
         preprocess(source)
         config = source.load()
-        evaluation = read_evaluation_set(Workspace(config))
+        evaluation = read_evaluation_set(Workspace(config), slicing)
         if is_ranking(evaluation.slates) != wants_ranking:
             other, needed = ("ctr", "at least") if wants_ranking else ("top_n", "fewer than")
             raise ValueError(

@@ -147,3 +147,5 @@ def test_quick_has_configurations_of_its_own() -> None:
     assert command.parse_flags(*arguments, []).configs == "a.toml"
     assert command.parse_flags(*arguments, ["--quick"]).configs == "b.toml"
     assert command.parse_flags(*arguments, ["--quick", "--configs", "c.toml"]).configs == "c.toml"
+    assert command.parse_flags(*arguments, []).columns == "gap"
+    assert command.parse_flags(*arguments, ["--columns", "item_rows"]).columns == "item_rows"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.evidence import run_list, run_rankers
-from benchmarks.evidence.evaluation_set import POOLED, EvaluationSet, hash_candidates, read_evaluation_set
+from benchmarks.evidence.evaluation_set import BY_ITEM_ROWS, POOLED, EvaluationSet, hash_candidates, read_evaluation_set
 from benchmarks.evidence.run_list import Group, Row, find_groups, plan_rows
 from benchmarks.evidence.run_rankers import Effort, run_rows
 from benchmarks.evidence.run_store import RunResult, RunStore
@@ -209,11 +209,16 @@ def test_configurations_with_the_same_candidates_share_a_table(tmp_path: Path, m
     sources = [make_source(tmp_path, f"name={name}") for name in ("one", "two", "three")]
     digests = {"one": "same", "two": "other", "three": "same"}
     monkeypatch.setattr(
-        run_list, "read_evaluation_set", lambda workspace: make_evaluation(digest=digests[workspace.config.name])
+        run_list,
+        "read_evaluation_set",
+        lambda workspace, slicing: dataclasses.replace(
+            make_evaluation(digest=digests[workspace.config.name]), slicing=slicing
+        ),
     )
     made: list[ConfigSource] = []
-    groups = find_groups(sources, made.append, wants_ranking=False)
+    groups = find_groups(sources, made.append, wants_ranking=False, slicing=BY_ITEM_ROWS)
     assert made == sources
+    assert all(group.evaluation.slicing is BY_ITEM_ROWS for group in groups)
     assert [(group.name, group.sources) for group in groups] == [
         ("one", (sources[0], sources[2])),
         ("two", (sources[1],)),
@@ -258,7 +263,7 @@ def test_rankers_that_cannot_rank_the_labels_are_left_out(tmp_path: Path, monkey
 def test_slates_must_be_of_the_comparison_s_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, wants: bool, program: str
 ) -> None:
-    monkeypatch.setattr(run_list, "read_evaluation_set", lambda _: make_evaluation(length))
+    monkeypatch.setattr(run_list, "read_evaluation_set", lambda *_: make_evaluation(length))
     with pytest.raises(ValueError, match=f"Received: configuration 'tiny'. Use `python -m benchmarks.{program}`"):
         find_groups([make_source(tmp_path)], lambda _: None, wants)
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks import studies
-from benchmarks.evidence.evaluation_set import BY_AGE, POOLED, read_evaluation_set
+from benchmarks.evidence.evaluation_set import BY_AGE, BY_ITEM_ROWS, POOLED, read_evaluation_set
 from benchmarks.evidence.study_list import find_study
+from tf_lift.data.dataset import read_examples
+from tf_lift.data.examples import build_example_spec
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.trial_runner import OWN
 from tf_lift.workspace import Workspace
@@ -96,6 +98,27 @@ def test_ages_are_quarters_of_the_time_since_the_pool_ends(tiny: Any) -> None:
     assert (np.sum(list(quarters.values()), axis=0) == 1).all()
     ends = [float(heading.split()[4]) for heading in quarters]
     assert ends == sorted(ends) and float(next(iter(quarters)).split()[2]) >= 0
+
+
+def test_items_are_told_apart_by_their_earlier_rows(tiny: Any) -> None:
+    dataset = tiny.dataset()
+    schema, rows = dataset.config.schema, dataset.log
+    found = read_evaluation_set(Workspace(dataset.config), BY_ITEM_ROWS)
+    spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
+    targets = np.concatenate([batch["row"].numpy() for batch in read_examples(dataset, "test", spec, 64)])
+    items = rows.fields[:, schema.item_index]
+    counts = np.array(
+        [((items == items[row]) & (rows.time < rows.time[row]) & ~rows.synthetic).sum() for row in targets]
+    )
+    expected = {
+        "under 5 rows": counts < 5,
+        "5 to 49 rows": (counts >= 5) & (counts < 50),
+        "50 rows and more": counts >= 50,
+    }
+    assert sum(chosen.any() for chosen in expected.values()) > 1  # or the columns would tell nothing
+    assert found.columns.keys() == {POOLED} | {heading for heading, chosen in expected.items() if chosen.any()}
+    for heading, chosen in found.columns.items():
+        np.testing.assert_array_equal(chosen, expected.get(heading, np.ones(len(targets), bool)))
 
 
 def test_a_study_is_run_and_reported(new_tiny: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:
