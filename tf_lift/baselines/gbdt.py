@@ -1,4 +1,4 @@
-"""Gradient-boosted trees (Friedman, Annals of Statistics 2001; LightGBM: Ke et al., NeurIPS 2017)."""
+"""Gradient-boosted trees (Friedman, Annals of Statistics 2001; LightGBM: Ke et al., NeurIPS 2017; LambdaMART: Burges, MSR-TR-2010-82)."""
 
 import dataclasses
 from typing import Any
@@ -8,11 +8,13 @@ from tqdm import tqdm
 
 from tf_lift import metrics
 from tf_lift.baselines.gbdt_features import build_features
-from tf_lift.baselines.no_learning import Candidates
-from tf_lift.baselines.peer import check_setting
+from tf_lift.baselines.no_learning import Candidates, apply_platt, fit_platt
+from tf_lift.baselines.peer import check_choice, check_setting
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores
+from tf_lift.slate_grid import MIN_RANKED, is_ranking
 
+OBJECTIVES = ("binary", "lambdarank", "rank_xendcg")
 _MOST_CATEGORIES = 256  # of a field whose ids trees may group; ids beyond are one group
 
 
@@ -20,6 +22,9 @@ _MOST_CATEGORIES = 256  # of a field whose ids trees may group; ids beyond are o
 class GBDTSettings:
     """What the tuner may choose."""
 
+    objective: str = "binary"
+    """What trees are fitted to, in LightGBM's words: `binary`, the log loss of each label; of slates that are ranked also `lambdarank`
+    (LambdaMART: pairs, weighed by what their order changes in NDCG) and `rank_xendcg` (a softmax over a slate)."""
     num_leaves: int = 31
     """Most leaves of a tree."""
     learning_rate: float = 0.05
@@ -33,7 +38,7 @@ class GBDTSettings:
     num_trees: int = 1000
     """Most trees."""
     patience: int = 50
-    """Trees without a better validation LogLoss before stopping."""
+    """Trees without a better validation LogLoss, or NDCG@10 where slates are what is learnt, before stopping."""
     context_length: int = 20
     """Rows of the user's history that are counted."""
     recency_days: tuple[float, ...] = ()
@@ -41,6 +46,7 @@ class GBDTSettings:
     neither."""
 
     def __post_init__(self) -> None:
+        check_choice("objective", self.objective, OBJECTIVES)
         check_setting("num_leaves", self.num_leaves, 2, 1 << 14)
         check_setting("learning_rate", self.learning_rate, 1e-4, 1.0)
         check_setting("feature_share", self.feature_share, 0.01, 1.0)
@@ -51,34 +57,48 @@ class GBDTSettings:
             check_setting(name, getattr(self, name), 1, 1 << 20)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    """Candidates as LightGBM takes them: features float32 [n, D], and their columns that hold ids."""
+
+    candidates: Candidates
+    features: np.ndarray
+    categories: list[int]
+
+    @property
+    def slate_sizes(self) -> np.ndarray:
+        """int64 [S], candidates of each slate."""
+        return np.bincount(self.candidates.slates)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float64 [n], the same in sum for each slate."""
+        return 1.0 / self.slate_sizes[self.candidates.slates]
+
+
 def score_gbdt(job: RankerJob) -> RankerScores:
     """Fits trees to the train candidates' labels, one slate weighing as much as another, and scores the splits.
 
-    Each tree is a step down the gradient of the log loss (Friedman's algorithm 5), grown leaf by leaf on histograms; validation
-    chooses their number.
+    Each tree is a step down the gradient of the objective (Friedman's algorithm 5), grown leaf by leaf on histograms; validation
+    chooses their number. Probabilities with objective `binary`, else scores.
 
     Raises:
-        ValueError: LightGBM is not installed.
+        ValueError: LightGBM is not installed, or the objective is one of slates that are too short.
     """
     lightgbm = _import_lightgbm()
     settings: GBDTSettings = job.settings
+    is_listwise = settings.objective != "binary"
     seconds: dict[str, float] = {}
     with measured(seconds, "features"):
-        names = ("train", *dict.fromkeys(("validation", *job.splits)))
-        candidates = {name: job.candidates(name) for name in names}
-        built = {
-            name: build_features(job.dataset, split, settings.context_length, settings.recency_days)
-            for name, split in candidates.items()
-        }
-        features = {name: _cap_categories(*of_split) for name, of_split in built.items()}
+        splits = _read_splits(job, is_listwise)
     with measured(seconds, "fit"):
-        categories = built["train"][1]
         train, validation = (
             lightgbm.Dataset(
-                features[name],
-                candidates[name].labels,
-                weight=_weigh(candidates[name]),
-                categorical_feature=categories,
+                splits[name].features,
+                splits[name].candidates.labels,
+                weight=None if is_listwise else splits[name].weights,
+                group=splits[name].slate_sizes if is_listwise else None,
+                categorical_feature=splits[name].categories,
                 free_raw_data=False,
             )
             for name in ("train", "validation")
@@ -93,16 +113,39 @@ def score_gbdt(job: RankerJob) -> RankerScores:
     scores = {}
     for split in dict.fromkeys(("validation", *job.splits)):
         with measured(seconds, f"score {split}"):
-            scores[split] = np.asarray(booster.predict(features[split]), np.float64)
+            scores[split] = np.asarray(booster.predict(splits[split].features), np.float64)
+    labels, answers = splits["validation"].candidates.labels, scores["validation"]
+    probabilities = apply_platt(answers, fit_platt(answers, labels)) if is_listwise else answers
     num_leaves = sum(tree["num_leaves"] for tree in booster.dump_model()["tree_info"])
     return RankerScores(
-        scores["validation"],
+        answers,
         scores.get("test", np.zeros(0)),
-        is_probability=True,
+        is_probability=not is_listwise,
         seconds=seconds,
         num_parameters=num_leaves,
-        validation_loss=metrics.log_loss(candidates["validation"].labels, scores["validation"]),
+        validation_loss=metrics.log_loss(labels, probabilities),
     )
+
+
+def _read_splits(job: RankerJob, is_listwise: bool) -> dict[str, _Split]:
+    """Train, validation and what the job asks for, by name.
+
+    Raises:
+        ValueError: slates are to be ranked and are too short.
+    """
+    settings: GBDTSettings = job.settings
+    splits = {}
+    for name in dict.fromkeys(("train", "validation", *job.splits)):
+        candidates = job.candidates(name)
+        if is_listwise and not is_ranking(candidates.slates):
+            raise ValueError(
+                f"Objective {settings.objective!r} needs slates of {MIN_RANKED} candidates or more. Received: shorter ones. "
+                "Choose 'binary'."
+            )
+        features, categories = build_features(job.dataset, candidates, settings.context_length, settings.recency_days)
+        features[:, categories] = np.minimum(features[:, categories], _MOST_CATEGORIES)
+        splits[name] = _Split(candidates, features, categories)
+    return splits
 
 
 def _import_lightgbm() -> Any:
@@ -117,7 +160,9 @@ def _import_lightgbm() -> Any:
 
 def _parameters(settings: GBDTSettings, seed: int) -> dict[str, Any]:
     return {
-        "objective": "binary",
+        "objective": settings.objective,
+        "metric": "binary_logloss" if settings.objective == "binary" else "ndcg",
+        "eval_at": [10],
         "num_leaves": settings.num_leaves,
         "learning_rate": settings.learning_rate,
         "min_data_in_leaf": settings.min_rows,
@@ -128,16 +173,6 @@ def _parameters(settings: GBDTSettings, seed: int) -> dict[str, Any]:
         "force_row_wise": True,  # with `deterministic`: the same trees at any number of threads
         "verbosity": -1,
     }
-
-
-def _cap_categories(features: np.ndarray, columns: list[int]) -> np.ndarray:
-    features[:, columns] = np.minimum(features[:, columns], _MOST_CATEGORIES)
-    return features
-
-
-def _weigh(candidates: Candidates) -> np.ndarray:
-    """float64 [n], the same in sum for each slate."""
-    return 1.0 / np.bincount(candidates.slates)[candidates.slates]
 
 
 def _bar(num_trees: int) -> Any:

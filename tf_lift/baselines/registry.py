@@ -60,6 +60,7 @@ class RankerEntry:
             "predictor.dropout_rate".
         search_space: setting -> the values that the tuner may choose among.
         rolling_space: likewise, where the pool is rolling.
+        ranking_space: likewise, where slates are ranked.
         protocols: the kinds of labels (`negatives.protocol`) that it can rank.
     """
 
@@ -70,6 +71,7 @@ class RankerEntry:
     settings_path: str = ""
     search_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     rolling_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    ranking_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     protocols: tuple[str, ...] = _ALL
 
     @property
@@ -147,7 +149,7 @@ _ENTRIES = (
     _rule("transitions, any", "both"),
     RankerEntry(
         "gbdt",
-        "Friedman, Annals of Statistics 2001, algorithm 5; LightGBM: Ke et al., NeurIPS 2017",
+        "Friedman, Annals of Statistics 2001, algorithm 5; LightGBM: Ke et al., NeurIPS 2017; LambdaMART: Burges, MSR-TR-2010-82",
         "learned",
         "tf_lift.baselines.gbdt:score_gbdt",
         "tf_lift.baselines.gbdt:GBDTSettings",
@@ -160,6 +162,7 @@ _ENTRIES = (
             "context_length": (20, 50),
         },
         rolling_space={"recency_days": ((), (1.0, 7.0, 30.0))},
+        ranking_space={"objective": ("binary", "lambdarank", "rank_xendcg")},
     ),
     _peer("deepfm", "DeepFM", "Guo et al., IJCAI 2017, eqs. 1 to 4", _POOL),
     _peer("din", "DIN", "Zhou et al., KDD 2018, eq. 3", _HISTORY),

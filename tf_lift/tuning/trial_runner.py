@@ -15,6 +15,7 @@ from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RankerEntry, find_ranker
 from tf_lift.baselines.train_peer import train_and_score
+from tf_lift.slate_grid import is_ranking
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.objective import Objective, choose_objective, measure_objective
 from tf_lift.tuning.own_space import build_own_space
@@ -74,8 +75,11 @@ class TrialRunner:
             raise ValueError(
                 f"A ranker must have settings to be tuned. Received: {self.ranker!r}, which has none. Choose a learned ranker."
             )
-        is_rolling = self.source.load().split.mode == "rolling"
-        choices = {**self.entry.search_space, **(self.entry.rolling_space if is_rolling else {})}
+        choices = dict(self.entry.search_space)
+        if self.source.load().split.mode == "rolling":
+            choices |= self.entry.rolling_space
+        if self.entry.ranking_space and is_ranking(self._validation.slates):
+            choices |= self.entry.ranking_space
         return SearchSpace(choices, {name: self._default(name) for name in choices})
 
     @property

@@ -20,7 +20,7 @@ from tf_lift.metrics import auc, log_loss
 from tf_lift.retrieval.graph_recency import NEVER
 from tf_lift.schema import UNKNOWN_ID
 
-NUM_ROWS, NUM_ITEMS, LENGTH = 3000, 12, 5
+NUM_ROWS, NUM_ITEMS, LENGTH, SLATE = 3000, 12, 5, 10
 CUTS = (1000, 2000, 2300)
 
 
@@ -64,6 +64,36 @@ def test_rates_are_learnt(noisy: Any) -> None:
     assert scores.is_probability and scores.num_parameters > 0
     assert scores.validation_loss == log_loss(job.candidates("validation").labels, scores.validation)
     np.testing.assert_array_equal(score_gbdt(job).test, scores.test)
+
+
+@pytest.mark.parametrize("objective", ["lambdarank", "rank_xendcg"])
+def test_slates_are_learnt_to_be_ordered(noisy: Any, objective: str) -> None:
+    pytest.importorskip("lightgbm")
+    job, splits = make_job(noisy, objective=objective, min_rows=5), {}
+    for split in ("train", "validation", "test"):
+        flat = job.candidates(split)
+        count = len(flat.labels) // SLATE * SLATE
+        part = Candidates(*[getattr(flat, field.name)[:count] for field in dataclasses.fields(flat)])
+        rates = (part.match_positives / part.match_counts)[:, 0].reshape(-1, SLATE)
+        labels = (np.arange(SLATE) == rates.argmax(axis=1)[:, None]).astype(np.float32).ravel()
+        splits[split] = dataclasses.replace(part, labels=labels, slates=np.arange(count) // SLATE)
+    job.candidates = splits.__getitem__
+    scores = score_gbdt(job)
+    labels = job.candidates("test").labels.reshape(-1, SLATE)
+    hits = (scores.test.reshape(-1, SLATE).argmax(axis=1) == labels.argmax(axis=1)).mean()
+    assert hits > 0.5  # by chance 1 in SLATE
+    assert not scores.is_probability
+    constant = np.full(labels.size, 1 / SLATE)
+    assert 0 < scores.validation_loss < 0.8 * log_loss(labels.ravel(), constant)
+    np.testing.assert_array_equal(score_gbdt(job).test, scores.test)
+
+
+def test_short_slates_are_not_ranked(noisy: Any) -> None:
+    pytest.importorskip("lightgbm")
+    with pytest.raises(ValueError, match=r"'lambdarank' needs slates of 10 candidates or more\. Received: shorter"):
+        score_gbdt(make_job(noisy, objective="lambdarank"))
+    with pytest.raises(ValueError, match="objective.*Received: 'ndcg'"):
+        GBDTSettings(objective="ndcg")
 
 
 def test_features_of_a_history_are_those_counted_by_hand(noisy: Any) -> None:

@@ -7,8 +7,10 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -156,6 +158,20 @@ def test_a_ranker_without_settings_cannot_be_tuned(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a ranker that is trained by epochs. Received: 'popularity'"):
         _ = runner.max_epochs
     assert TrialRunner(runner.source, OWN, 7, _make_empty).max_epochs == load_config(TINY).training.num_epochs
+
+
+@pytest.mark.parametrize(("mode", "length"), [("rolling", 1), ("rolling", 12), ("static", 12)])
+def test_what_is_searched_follows_the_pool_and_the_slates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, length: int
+) -> None:
+    slates = np.repeat(np.arange(3), length)
+    monkeypatch.setattr(trial_runner.RankerJob, "candidates", lambda *_: SimpleNamespace(slates=slates))
+    source = ConfigSource(TINY, (f"workspace={tmp_path}", f'split.mode="{mode}"'))
+    choices = TrialRunner(source, "gbdt", 7, _make_empty).space.choices
+    assert ("recency_days" in choices) == (mode == "rolling")
+    assert ("objective" in choices) == (length == 12)
+    assert "num_leaves" in choices
+    assert "objective" not in TrialRunner(source, "din", 7, _make_empty).space.choices
 
 
 @pytest.mark.slow
