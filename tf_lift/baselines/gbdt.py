@@ -93,15 +93,7 @@ def score_gbdt(job: RankerJob) -> RankerScores:
         splits = _read_splits(job, is_listwise)
     with measured(seconds, "fit"):
         train, validation = (
-            lightgbm.Dataset(
-                splits[name].features,
-                splits[name].candidates.labels,
-                weight=None if is_listwise else splits[name].weights,
-                group=splits[name].slate_sizes if is_listwise else None,
-                categorical_feature=splits[name].categories,
-                free_raw_data=False,
-            )
-            for name in ("train", "validation")
+            _make_dataset(lightgbm, splits[name], is_listwise, job.seed) for name in ("train", "validation")
         )
         booster = lightgbm.train(
             _parameters(settings, job.seed),
@@ -146,6 +138,20 @@ def _read_splits(job: RankerJob, is_listwise: bool) -> dict[str, _Split]:
         features[:, categories] = np.minimum(features[:, categories], _MOST_CATEGORIES)
         splits[name] = _Split(candidates, features, categories)
     return splits
+
+
+def _make_dataset(lightgbm: Any, split: _Split, is_listwise: bool, seed: int) -> Any:
+    """A split as LightGBM's Dataset.
+
+    Slates are shuffled where they are ranked: LightGBM takes ties in the order of the rows, and the positive is a slate's first, so
+    that a constant would have an NDCG of 1.
+    """
+    labels = split.candidates.labels
+    if not is_listwise:
+        return lightgbm.Dataset(split.features, labels, weight=split.weights, categorical_feature=split.categories)
+    order = np.lexsort((np.random.default_rng(seed).random(len(labels)), split.candidates.slates))
+    sizes = split.slate_sizes
+    return lightgbm.Dataset(split.features[order], labels[order], group=sizes, categorical_feature=split.categories)
 
 
 def _import_lightgbm() -> Any:
