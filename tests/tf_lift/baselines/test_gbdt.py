@@ -74,10 +74,9 @@ def test_slates_are_learnt_to_be_ordered(noisy: Any, objective: str) -> None:
         flat = job.candidates(split)
         count = len(flat.labels) // SLATE * SLATE
         rates = (flat.match_positives / flat.match_counts)[:count, 0].reshape(-1, SLATE)
-        best_first = (
-            np.argsort(-rates, axis=1) + np.arange(0, count, SLATE)[:, None]
-        )  # as examples stand: the positive first
+        best_first = np.argsort(-rates, axis=1) + np.arange(0, count, SLATE)[:, None]
         part = Candidates(*[getattr(flat, field.name)[best_first.ravel()] for field in dataclasses.fields(flat)])
+        # As in examples, the positive is first.
         labels = np.tile(np.eye(1, SLATE, dtype=np.float32)[0], count // SLATE)
         splits[split] = dataclasses.replace(part, labels=labels, slates=np.arange(count) // SLATE)
     job.candidates = splits.__getitem__
