@@ -82,7 +82,7 @@ def _situation(config: Config) -> Study:
             '`situation.relations = "all"`.'
         )
     own = config.situation.relations
-    others = [kind for kind in ("all", "future", "past", "any", "none") if kind != own]
+    others = [kind for kind in ("all", "both", "future", "past", "any", "none") if kind != own]
     variants = [Variant(f"relations: {own}"), *(Variant(kind, {"situation.relations": kind}) for kind in others)]
     return Study(
         "Situation futures", "Does it help to know what people went on to? (Table 5, asked of the situation)", variants

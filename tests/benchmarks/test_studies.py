@@ -81,7 +81,7 @@ def test_the_situation_needs_its_tables() -> None:
         find_study("situation", source.load())
     with_tables = ConfigSource(source.path, ("situation.tables=true", "situation.relations=all"))
     labels = [variant.label for variant in find_study("situation", with_tables.load()).variants]
-    assert labels == ["relations: all", "future", "past", "any", "none"]
+    assert labels == ["relations: all", "both", "future", "past", "any", "none"]
 
 
 def test_an_unknown_study_is_named_with_those_there_are() -> None:

@@ -60,6 +60,7 @@ def test_a_predictor_depends_on_the_relations_and_rows_that_it_reads() -> None:
 def test_relations_stand_in_one_order() -> None:
     assert Situation().relation_names == ()
     assert Situation("all").relation_names == ("future", "past", "any")
+    assert Situation("both").relation_names == ("future", "past")
     assert Situation("past").relation_names == ("past",)
 
 

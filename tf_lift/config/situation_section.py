@@ -31,9 +31,9 @@ class SituationFeatures:
 class Situation:
     """What people who had the user's last items went on to: counts of directed transitions between items and categories."""
 
-    relations: Literal["none", "all", "future", "past", "any"] = "none"
-    """What the predictor reads. `future`: what followed the items of the history; `past`: what preceded them; `any`: both added; `all`:
-    all three; `none`: nothing."""
+    relations: Literal["none", "all", "both", "future", "past", "any"] = "none"
+    """What the predictor reads. `future`: what followed the items of the history; `past`: what preceded them; `both`: the one beside the
+    other; `any`: both added, whatever the direction; `all`: all three; `none`: nothing."""
     tables: bool = False
     """True: preprocessing builds the tables even if `relations` is "none", so that runs with and without share a data set."""
     window: int = 20
@@ -70,6 +70,8 @@ class Situation:
     @property
     def relation_names(self) -> tuple[Relation, ...]:
         """The relations that the predictor reads, in the order of its features."""
+        if self.relations == "both":
+            return "future", "past"
         return tuple(name for name in RELATIONS if self.relations in (name, "all"))
 
     @property

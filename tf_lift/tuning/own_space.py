@@ -38,7 +38,7 @@ def build_own_space(config: Config) -> SearchSpace:
     """
     choices = dict(_CHOICES)
     if config.situation.transitions is not None:  # the tables are there: which of them are read is a switch
-        choices["situation.relations"] = ("all", "future", "past", "any")
+        choices["situation.relations"] = ("all", "both", "future", "past", "any")
     if config.split.mode == "rolling":
         choices["predictor.recency_days"] = ((), (1.0, 7.0, 30.0))
     if config.negatives.protocol != "none":

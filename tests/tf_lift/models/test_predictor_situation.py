@@ -52,7 +52,9 @@ def width(model: Predictor) -> int:
     return next(weight for weight in model.weights if "dense_0/kernel" in weight.name).shape[0]
 
 
-@pytest.mark.parametrize(("relations", "num_relations"), [("all", 3), ("future", 1), ("past", 1), ("any", 1)])
+@pytest.mark.parametrize(
+    ("relations", "num_relations"), [("all", 3), ("both", 2), ("future", 1), ("past", 1), ("any", 1)]
+)
 def test_each_relation_adds_a_feature_at_each_level(
     dataset: Dataset, store: Datastore, relations: str, num_relations: int
 ) -> None:

@@ -197,7 +197,7 @@ def test_weights_are_totals_over_the_root_of_both_values_rows() -> None:
                 np.testing.assert_allclose(found, [*expected, sum(expected)], rtol=1e-6)
 
 
-@pytest.mark.parametrize("relations", [("future",), ("past",), ("any",), ("future", "past", "any")])
+@pytest.mark.parametrize("relations", [("future",), ("past",), ("any",), ("future", "past"), ("future", "past", "any")])
 @pytest.mark.parametrize("max_followers", [2, 100])
 def test_the_graph_looks_up_what_the_reference_does(relations: tuple, max_followers: int) -> None:
     table = build_table(random_log(6), max_followers=max_followers)
