@@ -181,8 +181,9 @@ def parse_flags(
         "--columns",
         default="gap",
         choices=tuple(SLICINGS),
-        help="of the tables: the gap since the user's last event, the time since pretraining's end, or the rows that the target's item "
-        "had before; default: %(default)s",
+        help="of the tables: by "
+        + ", by ".join(f"{slicing.words} ({name})" for name, slicing in SLICINGS.items())
+        + "; default: %(default)s",
     )
     add_run_flags(parser)
     flags = parser.parse_args(arguments)

@@ -40,7 +40,7 @@ def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def slice_by_item_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Heading -> bool [S], the target rows, int64 [S], by how many rows of the log have their item strictly before their time."""
+    """Heading -> bool [S], the target rows, int64 [S], by how many real rows have their item strictly before their time."""
     log, item_index = dataset.log, dataset.config.schema.item_index
     real = np.flatnonzero(~log.synthetic)
     items, times = log.fields[real, item_index], log.time[real]
@@ -87,9 +87,9 @@ BY_AGE = Slicing(
     slice_by_age,
 )
 BY_ITEM_ROWS = Slicing(
-    "rows",
+    "item rows",
     "the rows that the target's item had before",
-    "All users' rows are counted, whether the pool holds them or not.",
+    "All users' rows are counted, whether the pool holds them or not; drawn negatives are not.",
     slice_by_item_rows,
 )
 SLICINGS: Mapping[str, Slicing] = {"gap": BY_GAP, "age": BY_AGE, "item_rows": BY_ITEM_ROWS}

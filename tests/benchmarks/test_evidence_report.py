@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.evidence import command
+from benchmarks.evidence.evaluation_set import BY_GAP, BY_ITEM_ROWS, Slicing
 from benchmarks.evidence.tables import build_tables, format_difference
 
 COLUMNS = ("pooled", "over 6 h")
@@ -147,5 +148,16 @@ def test_quick_has_configurations_of_its_own() -> None:
     assert command.parse_flags(*arguments, []).configs == "a.toml"
     assert command.parse_flags(*arguments, ["--quick"]).configs == "b.toml"
     assert command.parse_flags(*arguments, ["--quick", "--configs", "c.toml"]).configs == "c.toml"
-    assert command.parse_flags(*arguments, []).columns == "gap"
-    assert command.parse_flags(*arguments, ["--columns", "item_rows"]).columns == "item_rows"
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], BY_GAP), (["--columns", "item_rows"], BY_ITEM_ROWS)])
+def test_columns_may_be_chosen(monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: Slicing) -> None:
+    seen: list[Slicing] = []
+
+    def find_groups(sources: Any, preprocess: Any, wants_ranking: bool, slicing: Slicing) -> list[Any]:
+        seen.append(slicing)
+        return []
+
+    monkeypatch.setattr(command, "find_groups", find_groups)
+    command.run(command.parse_flags("benchmarks.ctr", "words", "a.toml", "b.toml", flags), wants_ranking=False)
+    assert seen == [expected]

@@ -100,8 +100,10 @@ def test_ages_are_quarters_of_the_time_since_the_pool_ends(tiny: Any) -> None:
     assert ends == sorted(ends) and float(next(iter(quarters)).split()[2]) >= 0
 
 
-def test_items_are_told_apart_by_their_earlier_rows(tiny: Any) -> None:
-    dataset = tiny.dataset()
+@pytest.mark.parametrize("kind", ["none", "rim"])
+def test_items_are_told_apart_by_their_earlier_rows(tiny: Any, kind: str) -> None:
+    dataset = tiny.dataset(*(tiny.rim if kind == "rim" else ()))
+    assert dataset.log.synthetic.any() == (kind == "rim")
     schema, rows = dataset.config.schema, dataset.log
     found = read_evaluation_set(Workspace(dataset.config), BY_ITEM_ROWS)
     spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))

@@ -1,4 +1,7 @@
-"""Gradient-boosted trees (Friedman, Annals of Statistics 2001; LightGBM: Ke et al., NeurIPS 2017; LambdaMART: Burges, MSR-TR-2010-82)."""
+"""Gradient-boosted trees (Friedman, Annals of Statistics 2001; LightGBM: Ke et al., NeurIPS 2017).
+
+Of slates: LambdaMART (Burges, MSR-TR-2010-82) and XE-NDCG (Bruch, WWW 2021).
+"""
 
 import dataclasses
 from typing import Any
@@ -24,7 +27,8 @@ class GBDTSettings:
 
     objective: str = "binary"
     """What trees are fitted to, in LightGBM's words: `binary`, the log loss of each label; of slates that are ranked also `lambdarank`
-    (LambdaMART: pairs, weighed by what their order changes in NDCG) and `rank_xendcg` (a softmax over a slate)."""
+    (LambdaMART: pairs, weighed by what their order changes in NDCG) and `rank_xendcg` (XE-NDCG: cross-entropy of a slate's softmax and
+    its gains, perturbed at random)."""
     num_leaves: int = 31
     """Most leaves of a tree."""
     learning_rate: float = 0.05
@@ -55,6 +59,11 @@ class GBDTSettings:
             check_setting("recency_days", days, 1e-4, 36_525.0)
         for name in ("min_rows", "num_trees", "patience"):
             check_setting(name, getattr(self, name), 1, 1 << 20)
+
+    @property
+    def ranks_slates(self) -> bool:
+        """Whether the order of a slate's candidates is what is learnt."""
+        return self.objective != "binary"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +96,12 @@ def score_gbdt(job: RankerJob) -> RankerScores:
     """
     lightgbm = _import_lightgbm()
     settings: GBDTSettings = job.settings
-    is_listwise = settings.objective != "binary"
     seconds: dict[str, float] = {}
     with measured(seconds, "features"):
-        splits = _read_splits(job, is_listwise)
+        splits = _read_splits(job)
     with measured(seconds, "fit"):
         train, validation = (
-            _make_dataset(lightgbm, splits[name], is_listwise, job.seed) for name in ("train", "validation")
+            _make_dataset(lightgbm, splits[name], settings.ranks_slates, job.seed) for name in ("train", "validation")
         )
         booster = lightgbm.train(
             _parameters(settings, job.seed),
@@ -107,19 +115,19 @@ def score_gbdt(job: RankerJob) -> RankerScores:
         with measured(seconds, f"score {split}"):
             scores[split] = np.asarray(booster.predict(splits[split].features), np.float64)
     labels, answers = splits["validation"].candidates.labels, scores["validation"]
-    probabilities = apply_platt(answers, fit_platt(answers, labels)) if is_listwise else answers
+    probabilities = apply_platt(answers, fit_platt(answers, labels)) if settings.ranks_slates else answers
     num_leaves = sum(tree["num_leaves"] for tree in booster.dump_model()["tree_info"])
     return RankerScores(
         answers,
         scores.get("test", np.zeros(0)),
-        is_probability=not is_listwise,
+        is_probability=not settings.ranks_slates,
         seconds=seconds,
         num_parameters=num_leaves,
         validation_loss=metrics.log_loss(labels, probabilities),
     )
 
 
-def _read_splits(job: RankerJob, is_listwise: bool) -> dict[str, _Split]:
+def _read_splits(job: RankerJob) -> dict[str, _Split]:
     """Train, validation and what the job asks for, by name.
 
     Raises:
@@ -129,10 +137,10 @@ def _read_splits(job: RankerJob, is_listwise: bool) -> dict[str, _Split]:
     splits = {}
     for name in dict.fromkeys(("train", "validation", *job.splits)):
         candidates = job.candidates(name)
-        if is_listwise and not is_ranking(candidates.slates):
+        if settings.ranks_slates and not is_ranking(candidates.slates):
             raise ValueError(
-                f"Objective {settings.objective!r} needs slates of {MIN_RANKED} candidates or more. Received: shorter ones. "
-                "Choose 'binary'."
+                f"Objective {settings.objective!r} needs slates of {MIN_RANKED} candidates or more. Received: "
+                f"{np.bincount(candidates.slates).max()} at most in {name}. Choose 'binary'."
             )
         features, categories = build_features(job.dataset, candidates, settings.context_length, settings.recency_days)
         features[:, categories] = np.minimum(features[:, categories], _MOST_CATEGORIES)
@@ -140,14 +148,14 @@ def _read_splits(job: RankerJob, is_listwise: bool) -> dict[str, _Split]:
     return splits
 
 
-def _make_dataset(lightgbm: Any, split: _Split, is_listwise: bool, seed: int) -> Any:
+def _make_dataset(lightgbm: Any, split: _Split, ranks_slates: bool, seed: int) -> Any:
     """A split as LightGBM's Dataset.
 
     Slates are shuffled where they are ranked: LightGBM takes ties in the order of the rows, and the positive is a slate's first, so
     that a constant would have an NDCG of 1.
     """
     labels = split.candidates.labels
-    if not is_listwise:
+    if not ranks_slates:
         return lightgbm.Dataset(split.features, labels, weight=split.weights, categorical_feature=split.categories)
     order = np.lexsort((np.random.default_rng(seed).random(len(labels)), split.candidates.slates))
     sizes = split.slate_sizes
@@ -167,7 +175,7 @@ def _import_lightgbm() -> Any:
 def _parameters(settings: GBDTSettings, seed: int) -> dict[str, Any]:
     return {
         "objective": settings.objective,
-        "metric": "binary_logloss" if settings.objective == "binary" else "ndcg",
+        "metric": "ndcg" if settings.ranks_slates else "binary_logloss",
         "eval_at": [10],
         "num_leaves": settings.num_leaves,
         "learning_rate": settings.learning_rate,

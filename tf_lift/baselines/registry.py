@@ -149,7 +149,7 @@ _ENTRIES = (
     _rule("transitions, any", "both"),
     RankerEntry(
         "gbdt",
-        "Friedman, Annals of Statistics 2001, algorithm 5; LightGBM: Ke et al., NeurIPS 2017; LambdaMART: Burges, MSR-TR-2010-82",
+        "Friedman, Annals of Statistics 2001, algorithm 5; LightGBM: Ke et al., NeurIPS 2017; Burges, MSR-TR-2010-82; Bruch, WWW 2021",
         "learned",
         "tf_lift.baselines.gbdt:score_gbdt",
         "tf_lift.baselines.gbdt:GBDTSettings",

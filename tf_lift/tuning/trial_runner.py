@@ -67,7 +67,7 @@ class TrialRunner:
         """What may be chosen.
 
         Raises:
-            ValueError: the ranker has nothing to choose.
+            ValueError: the ranker has nothing to choose, or the data set, whose slates decide, cannot be made.
         """
         if self.ranker == OWN:
             return build_own_space(self.source.load())
