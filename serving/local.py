@@ -240,9 +240,8 @@ def main() -> None:
     code = run(parse_args())
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(
-        code
-    )  # All is said and stopped. What Python, TensorFlow and gRPC do at their end takes time, and may hang.
+    # All is said and stopped. What Python, TensorFlow and gRPC do at their end takes time, and may hang.
+    os._exit(code)
 
 
 if __name__ == "__main__":

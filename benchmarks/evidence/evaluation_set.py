@@ -5,13 +5,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines.value_rows import ValueRows
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.evaluate import describe_protocol, read_candidates
 from tf_lift.evaluation_slices import slice_masks
+from tf_lift.interactions import NO_ROW
 from tf_lift.workspace import Workspace
 
 POOLED = "pooled"
@@ -42,14 +45,11 @@ def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
 def slice_by_item_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Heading -> bool [S], the target rows, int64 [S], by how many real rows have their item strictly before their time."""
     log, item_index = dataset.log, dataset.config.schema.item_index
-    real = np.flatnonzero(~log.synthetic)
-    items, times = log.fields[real, item_index], log.time[real]
-    order = np.lexsort((times, items))
-    _, ranks = np.unique(np.concatenate([times, log.time[rows]]), return_inverse=True)  # of times: a key fits 64 bits
-    keys = items[order].astype(np.int64) * (len(ranks) + 1) + ranks[: len(real)][order]
-    firsts = log.fields[rows, item_index].astype(np.int64) * (len(ranks) + 1)
-    counts = np.searchsorted(keys, firsts + ranks[len(real) :]) - np.searchsorted(keys, firsts)
     few, many = _ITEM_ROWS
+    real = ~log.synthetic
+    items = ValueRows(log.fields[real, item_index], log.time[real])
+    newest = items.newest(tf.constant(log.fields[rows, item_index, None]), tf.constant(log.time[rows]), many)
+    counts = np.count_nonzero(newest.numpy()[:, 0] != NO_ROW, axis=1)  # no more than `many`: enough to tell the columns
     return {
         f"under {few} rows": counts < few,
         f"{few} to {many - 1} rows": (counts >= few) & (counts < many),

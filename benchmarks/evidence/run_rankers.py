@@ -20,7 +20,7 @@ from benchmarks.evidence.measures import measure
 from benchmarks.evidence.run_list import OURS, Group, Row
 from benchmarks.evidence.run_store import RunResult, RunStore
 from tf_lift import metrics
-from tf_lift.baselines.no_learning import fit_platt
+from tf_lift.baselines.no_learning import apply_platt, fit_platt
 from tf_lift.baselines.registry import RankerEntry
 from tf_lift.baselines.train_peer import train_and_score
 from tf_lift.slate_grid import is_ranking, slate_grid
@@ -198,8 +198,7 @@ def _run_or_read(
         scores = train_and_score(shared, entry.name, settings, seed, training_dir)
         probabilities = scores.test
         if not scores.is_probability:
-            slope, intercept = fit_platt(scores.validation, own.validation_labels)
-            probabilities = 1.0 / (1.0 + np.exp(-(slope * scores.test + intercept)))
+            probabilities = apply_platt(scores.test, fit_platt(scores.validation, own.validation_labels))
         seconds = (
             scores.seconds if shared is workspace else _leave_encoder(training_dir, shared.run_dir, scores.seconds)
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_AGE, BY_GAP, Slicing
-from tf_lift.config import Config
+from tf_lift.config import RELATIONS, Config
 from tf_lift.tuning.trial_runner import OWN
 
 # A bidirectional encoder sees every row of a window: it cannot be asked for a row that it sees, nor for the next item.
@@ -82,7 +82,7 @@ def _situation(config: Config) -> Study:
             '`situation.relations = "all"`.'
         )
     own = config.situation.relations
-    others = [kind for kind in ("all", "both", "future", "past", "any", "none") if kind != own]
+    others = [kind for kind in RELATIONS if kind != own]
     variants = [Variant(f"relations: {own}"), *(Variant(kind, {"situation.relations": kind}) for kind in others)]
     return Study(
         "Situation futures", "Does it help to know what people went on to? (Table 5, asked of the situation)", variants

@@ -12,7 +12,7 @@ from tf_lift.config.sections import (
     Source,
     Split,
 )
-from tf_lift.config.situation_section import Relation, Situation
+from tf_lift.config.situation_section import RELATIONS, Relation, Situation
 
 __all__ = [
     "AttributeTable",
@@ -24,6 +24,7 @@ __all__ = [
     "Pipeline",
     "Predictor",
     "Pretraining",
+    "RELATIONS",
     "Relation",
     "Retrieval",
     "Situation",

@@ -1,12 +1,21 @@
 """The section `[situation]`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 from tf_lift.config.checks import check_range
 
 Relation = Literal["future", "past", "any"]
-RELATIONS: tuple[Relation, ...] = ("future", "past", "any")
+# `relations` -> what the predictor reads, in the order of its features
+RELATIONS: Mapping[str, tuple[Relation, ...]] = {
+    "all": ("future", "past", "any"),
+    "both": ("future", "past"),
+    "future": ("future",),
+    "past": ("past",),
+    "any": ("any",),
+    "none": (),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +79,7 @@ class Situation:
     @property
     def relation_names(self) -> tuple[Relation, ...]:
         """The relations that the predictor reads, in the order of its features."""
-        if self.relations == "both":
-            return "future", "past"
-        return tuple(name for name in RELATIONS if self.relations in (name, "all"))
+        return RELATIONS[self.relations]
 
     @property
     def transitions(self) -> Transitions | None:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from tf_lift import metrics
-from tf_lift.baselines.no_learning import Candidates, fit_platt
+from tf_lift.baselines.no_learning import Candidates, apply_platt, fit_platt
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.slate_grid import is_ranking, slate_grid
 
@@ -41,6 +41,5 @@ def measure_objective(validation: Candidates, scores: RankerScores) -> float:
         return metrics.ranking_metrics(ranks)["NDCG@10"]
     probabilities = scores.validation
     if not scores.is_probability:
-        slope, intercept = fit_platt(scores.validation, validation.labels)
-        probabilities = 1.0 / (1.0 + np.exp(-(slope * scores.validation + intercept)))
+        probabilities = apply_platt(scores.validation, fit_platt(scores.validation, validation.labels))
     return metrics.log_loss(validation.labels, probabilities)

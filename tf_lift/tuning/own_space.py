@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from tf_lift.config import Config, Predictor
+from tf_lift.config import RELATIONS, Config, Predictor
 from tf_lift.tuning.search_space import SearchSpace
 
 # Beside these, every switch of [predictor] is searched, as its type says which values it has.
@@ -38,7 +38,7 @@ def build_own_space(config: Config) -> SearchSpace:
     """
     choices = dict(_CHOICES)
     if config.situation.transitions is not None:  # the tables are there: which of them are read is a switch
-        choices["situation.relations"] = ("all", "both", "future", "past", "any")
+        choices["situation.relations"] = tuple(kind for kind, names in RELATIONS.items() if names)
     if config.split.mode == "rolling":
         choices["predictor.recency_days"] = ((), (1.0, 7.0, 30.0))
     if config.negatives.protocol != "none":
