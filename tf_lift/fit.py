@@ -162,11 +162,11 @@ def read_encoder_into(model: Predictor, dataset: Dataset, folder: Path) -> None:
     model.head.set_weights(pretrainer.head.get_weights())
     if model.next_item is not None and pretrainer.next_item is not None:
         model.next_item.set_weights(pretrainer.next_item.get_weights())
-    switches, encoded = dataset.config.predictor, dataset.config.encoded_indices
+    switches, trained = dataset.config.predictor, dataset.config.pretrained_indices
     if switches.initial_embeddings == "pretrained":
         model.embedding.copy_known(pretrainer.encoder.embedding)
-        if switches.freeze_embeddings and encoded is not None:  # fields that nothing has trained and nothing will
-            model.embedding.clear(set(range(len(dataset.config.schema))) - set(encoded))
+        if switches.freeze_embeddings and trained is not None:  # fields that nothing has trained and nothing will
+            model.embedding.clear(set(range(len(dataset.config.schema))) - set(trained))
 
 
 def positive_rate(dataset: Dataset) -> float:

@@ -100,6 +100,8 @@ def _checkpoint(model: Pretrainer) -> tf.train.Checkpoint:
     parts = {"encoder": model.encoder, "head": model.head}
     if model.next_item is not None:
         parts |= {"next_item_encoder": model.next_item.encoder, "next_item_head": model.next_item.head}
+        if model.next_item.cross is not None:
+            parts["next_item_cross"] = model.next_item.cross
     return tf.train.Checkpoint(**parts)
 
 

@@ -15,7 +15,11 @@ from tf_lift.workspace import Workspace
 
 SWITCHES = ("pretraining.next_item=true", "predictor.next_item_logit=true")
 CASES = {
-    "shared": ("pretraining.next_item_samples=8", "encoder.embedding_dim=8"),  # as wide as a state: tied weights
+    "shared": (
+        "pretraining.next_item_samples=8",
+        "pretraining.next_item_gap=true",
+        "encoder.embedding_dim=8",  # as wide as a state: tied weights
+    ),
     "own_listwise": ("pretraining.share_encoder=false", "encoder.user_fields=false", "training.loss=listwise"),
 }
 

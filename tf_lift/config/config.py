@@ -124,6 +124,13 @@ class Config:
         return tuple(index for index, field in enumerate(self.schema.fields) if field.entity != "user")
 
     @property
+    def pretrained_indices(self) -> tuple[int, ...] | None:
+        """Indices of the fields whose embeddings in the encoder are trained; None: all."""
+        section = self.pretraining
+        reads_user = section.next_item and section.next_item_user and section.share_encoder
+        return None if reads_user else self.encoded_indices
+
+    @property
     def transitions(self) -> Transitions | None:
         """The part of `situation` that the data set depends on."""
         return self.situation.transitions

@@ -63,6 +63,13 @@ class Pretraining:
     """Weight of that loss beside the one of the behaviours."""
     next_item_samples: int = 0
     """Items that the softmax runs over beside the true one, drawn by popularity with logQ correction; 0: all items."""
+    next_item_gap: bool = False
+    """`next_item`: True: that state is crossed with the time since the last row (Latent Cross): what follows within a minute is not what a
+    session starts with."""
+    next_item_user: bool = False
+    """`next_item`: True: embeddings of the user's fields are added to that state, whether the encoder reads them or not."""
+    next_item_user_dropout: float = 0.5
+    """Share of those embeddings' numbers that training sets to 0."""
     share_encoder: bool = True
     """`next_item`: True: both losses train one encoder; False: the next item has an encoder of the same shape for itself."""
     num_epochs: int = 10
@@ -84,6 +91,7 @@ class Pretraining:
         check_range("pretraining", "negatives_per_row", self.negatives_per_row, 0, 100)
         check_range("pretraining", "query_share", self.query_share, 0.01, 1.0)
         check_range("pretraining", "next_item_weight", self.next_item_weight, 0.0, 1000.0)
+        check_range("pretraining", "next_item_user_dropout", self.next_item_user_dropout, 0.0, 0.9)
         check_range("pretraining", "next_item_samples", self.next_item_samples, 0, 1 << 20)
         if self.targets == "masked" and self.mask_ratio == 0.0:
             raise ValueError("`pretraining.mask_ratio` must be above 0 when `targets` is 'masked'. Received: 0.0.")

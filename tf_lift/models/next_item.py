@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_lift.config import Config
 from tf_lift.data.masking import label_ids, rows_strictly_before
 from tf_lift.datastore import Window
+from tf_lift.layers.latent_cross import LatentCross
 from tf_lift.layers.next_item_head import NextItemHead
 from tf_lift.models.encoder import Encoder
 from tf_lift.schema import UNKNOWN_ID
@@ -65,6 +66,12 @@ class NextItem(tf.keras.layers.Layer):
         self.head = NextItemHead(
             self.encoder.embedding, self._item_index, section.state_dim, section.unknown_rate, name="head"
         )
+        reads_gap, reads_user = config.pretraining.next_item_gap, config.pretraining.next_item_user
+        self._user_indices = config.schema.indices("user")
+        self.cross: LatentCross | None = None
+        if reads_gap or reads_user:
+            dropout = config.pretraining.next_item_user_dropout if reads_user else None
+            self.cross = LatentCross(section.state_dim, reads_gap, dropout, name="latent_cross")
         self._is_positive = tf.constant([config.behaviour.is_positive(value) for value in range(num_classes)])
         self._num_samples, self._unknown_rate = config.pretraining.next_item_samples, section.unknown_rate
         self._popular_items = popular_items
@@ -94,24 +101,46 @@ class NextItem(tf.keras.layers.Layer):
         visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
         counts = window.mask & tf.gather(self._is_positive, window.behaviours) & (visible > 0)
         before = tf.boolean_mask(self.encoder.states_before(rows, visible), counts)  # [n, v]
+        if self.cross is not None:
+            last = tf.gather(window.times, tf.maximum(visible - 1, 0), batch_dims=1)
+            gaps = tf.boolean_mask(window.times - last, counts)
+            before = self._cross(before, gaps, tf.boolean_mask(fields, counts), training)
         losses = self._cross_entropies(before, tf.boolean_mask(fields[..., self._item_index], counts), noise)
         shape = tf.shape(counts, tf.int64)
         return NextItemLosses(tf.scatter_nd(tf.where(counts), losses, shape), tf.cast(counts, tf.float32))
 
-    def logits(self, history: Window, rows: tf.Tensor, items: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def logits(
+        self,
+        history: Window,
+        rows: tf.Tensor,
+        fields: tf.Tensor,
+        times: tf.Tensor,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Logits of candidates as what comes after histories.
 
         Args:
-            history: each user's rows.
+            history: each user's rows, all before its time.
             rows: float32 [B, L, v], their states by the encoder of the behaviours, none of them masked.
-            items: int32 [B, C] item ids.
+            fields: int32 [B, C, M] of the candidates.
+            times: int64 [B], at which they are asked for.
             training: whether dropout is on.
 
         Returns:
             float32 [B, C].
         """
         rows = self._own_rows(history, rows, training)
-        return self.head(self.encoder.last_states(rows, history.num_rows), items)
+        states = self.encoder.last_states(rows, history.num_rows)
+        if self.cross is not None:
+            last = history.newest(1)
+            gaps = tf.where(last.mask, times[:, None] - last.times, times.dtype.max)[:, 0]
+            states = self._cross(states, gaps, fields[:, 0], training)
+        return self.head(states, fields[..., self._item_index])
+
+    def _cross(self, states: tf.Tensor, gaps: tf.Tensor, fields: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """States [n, v] crossed with gaps int64 [n] and the users of fields int32 [n, M]."""
+        users = self.encoder.embedding(fields, field_indices=self._user_indices)
+        return self.cross(states, gaps, users, training=training)
 
     def _own_rows(self, window: Window, rows: tf.Tensor, training: bool | None) -> tf.Tensor:
         """The states [B, L, v] to read: those given, or those of the next item's own encoder, which knows all behaviours."""

@@ -147,7 +147,7 @@ class Predictor(tfrs.Model):
             features.append(self._recency_statistics(*self.situation.recency.read(inputs["fields"], inputs["time"])))
         residual = tf.zeros_like(target[..., 0])
         if switches.own_history or switches.target_state or self.next_item is not None:
-            own, residual = self._read_history(inputs["fields"], history, residual, training)
+            own, residual = self._read_history(inputs, history, residual, training)
             features += own
         for said, logit in self._read_situation(inputs, history, target):
             features.append(said)
@@ -195,10 +195,10 @@ class Predictor(tfrs.Model):
         return [statistics, tf.tile(gap[:, None], [1, tf.shape(statistics)[1], 1])]
 
     def _read_history(
-        self, fields: tf.Tensor, history: Window, residual: tf.Tensor, training: bool | None
+        self, inputs: dict[str, tf.Tensor], history: Window, residual: tf.Tensor, training: bool | None
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """h_t and s_t, [B, C, v] each, the next item's logit, [B, C, 1], and what the heads add to the logit, [B, C]."""
-        switches = self.config.predictor
+        switches, fields = self.config.predictor, inputs["fields"]
         num_candidates = tf.shape(fields)[1]
         visible = tf.tile(history.num_rows[:, None], [1, num_candidates])
         labels = label_ids(history.behaviours, history.mask)
@@ -213,8 +213,7 @@ class Predictor(tfrs.Model):
             if switches.residual_logit and self._has_trained_heads:
                 residual = self._positive_logit(self.head(states.queries))
         if self.next_item is not None:
-            items = fields[..., self.config.schema.item_index]
-            logits = self.next_item.logits(history, states.rows, items, training=is_training)
+            logits = self.next_item.logits(history, states.rows, fields, inputs["time"], training=is_training)
             features.append(logits[..., None])
             residual += self._next_item_weight * logits
         return features, residual

@@ -25,6 +25,7 @@ from tf_lift.workspace import Workspace
 
 LENGTH, NUM_WINDOWS = 6, 60
 SHARED, OWN = {"next_item": True}, {"next_item": True, "share_encoder": False}
+CROSSED = SHARED | {"next_item_gap": True}
 
 
 def change(dataset: Dataset, **sections: dict[str, Any]) -> Dataset:
@@ -108,6 +109,58 @@ def test_an_item_is_told_from_the_rows_strictly_before_it_alone(tiny: Any, switc
         fields[rows[mask & (times < times[:, place : place + 1])], item] = 2
         after = losses(replace_log(model, dataset, store, fields=fields), batch)
         assert np.abs(after - before)[asked, place].max() > 1e-4
+
+
+def draw_cross(model: Pretrainer) -> None:
+    """Gives weights to what crosses the state, which begin at 0."""
+    rng = np.random.default_rng(2)
+    for weight in model.next_item.cross.weights:
+        weight.assign(rng.normal(size=weight.shape))
+
+
+def test_the_gap_before_a_row_counts_and_what_is_later_does_not(tiny: Any) -> None:
+    dataset = change(tiny.dataset(), pretraining=CROSSED | {"mask_ratio": 0.0})
+    model, store, batch = build(dataset)
+    draw_cross(model)
+    _, of_users = np.unique(dataset.log.user_indices()[batch["first_row"]], return_index=True)
+    batch = {name: value[of_users] for name, value in batch.items()}  # no row is in two windows
+    rows, mask = longer_windows(dataset, batch)
+    log_times, counts = dataset.log.time, model(batch).next_items.weights.numpy() > 0
+    times, before = log_times[rows], losses(model, batch)
+    for place in range(1, LENGTH + 1):
+        asked, moved = counts[:, place], log_times.copy()
+        moved[rows[mask & (times > times[:, place : place + 1])]] += 10**8
+        after = losses(replace_log(model, dataset, store, times=moved), batch)
+        np.testing.assert_allclose(after[asked, place], before[asked, place], atol=1e-5)
+        moved = log_times.copy()
+        moved[rows[mask & (times < times[:, place : place + 1])]] -= 10**8
+        after = losses(replace_log(model, dataset, store, times=moved), batch)
+        assert np.abs(after - before)[asked, place].min() > 1e-4
+
+
+@pytest.mark.parametrize("switches", [SHARED, CROSSED], ids=["plain", "crossed"])
+def test_logits_of_a_history_are_those_of_the_loss(tiny: Any, switches: dict[str, Any]) -> None:
+    dataset = change(tiny.dataset(), encoder={"unknown_rate": 0.0}, pretraining=switches | {"mask_ratio": 0.0})
+    model, store, batch = build(dataset)
+    if model.next_item.cross is not None:
+        draw_cross(model)
+    log, item = dataset.log, dataset.config.schema.item_index
+    rows, mask = longer_windows(dataset, batch)
+    users = log.user_indices()
+    of_start = (rows[:, 0] == log.user_starts[users[rows[:, 0]]])[:, None]  # their windows hold all that came before
+    asked = of_start & (model(batch).next_items.weights.numpy() > 0)
+    visible = (mask[:, None, :] & (log.time[rows][:, None, :] < log.time[rows][:, :, None])).sum(axis=2)
+    stops, targets = (rows[:, :1] + visible)[asked], rows[asked]
+    history = store.history(tf.constant(stops + users[targets] + 1))
+    states = model.encoder.encode_rows(history.fields, history.behaviours + 1, history.mask)
+    candidates = np.repeat(log.fields[targets][:, None], model.next_item.head.num_items, axis=1)
+    candidates[..., item] = np.arange(model.next_item.head.num_items)
+    logits = model.next_item.logits(history, states, tf.constant(candidates), tf.constant(log.time[targets]))
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits(log.fields[targets, item], logits)
+    np.testing.assert_allclose(losses(model, batch)[asked], expected, atol=1e-4)
+    assert len(targets) > 20
+    later = model.next_item.logits(history, states, tf.constant(candidates), tf.constant(log.time[targets] + 10**8))
+    assert (np.abs(later - logits).max() > 0.1) == (switches is CROSSED)
 
 
 def test_hidden_items_are_the_unknown_id_in_training_alone(tiny: Any) -> None:
@@ -202,6 +255,7 @@ def test_predictor_adds_a_multiple_of_the_logit_and_reads_it(
     labels = tf.where(history.mask, history.behaviours + 1, 0)
     rows = encoder.encode_rows(history.fields, labels, history.mask)
     items = slates["fields"][..., dataset.config.schema.item_index]
+    assert model.next_item.cross is None
     expected = head(encoder.last_states(rows, history.num_rows), items)
     np.testing.assert_allclose(model(slates).logits, 1.5 * expected, atol=1e-5)
     assert np.ptp(expected) > 1e-3
@@ -249,6 +303,7 @@ dropout_rate = 0.0
 
 [pretraining]
 next_item = true
+next_item_gap = true
 batch_size = 8
 learning_rate = 0.01
 num_epochs = 40
@@ -301,8 +356,10 @@ def test_the_item_that_follows_ranks_first(walks: Workspace) -> None:
     last, asked = (to_number[log.fields[places, item] - FIRST_VALUE_ID] for places in (rows - 1, rows))
     labels = tf.where(history.mask, history.behaviours + 1, 0)
     states = model.encoder.encode_rows(history.fields, labels, history.mask)
-    candidates = np.tile(np.arange(len(names), dtype=np.int32) + FIRST_VALUE_ID, (len(rows), 1))
-    best = to_number[model.next_item.logits(history, states, candidates).numpy().argmax(axis=1)]
+    fields = np.repeat(log.fields[rows][:, None], len(names), axis=1)
+    fields[..., item] = np.arange(len(names)) + FIRST_VALUE_ID
+    logits = model.next_item.logits(history, states, tf.constant(fields), tf.constant(log.time[rows]))
+    best = to_number[logits.numpy().argmax(axis=1)]
     assert (best == (last + 7) % NUM_ITEMS).mean() > 0.95
     assert (best == asked).mean() > 0.85
 
