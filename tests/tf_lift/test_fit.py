@@ -37,7 +37,11 @@ def test_frozen_embeddings_that_the_encoder_did_not_train_are_nothing(tiny: Any,
 @pytest.mark.parametrize("share_encoder", [True, False])
 def test_embeddings_of_users_that_the_next_item_trained_are_kept(tiny: Any, share_encoder: bool) -> None:
     of_next = ("next_item=true", "next_item_user=true", f"share_encoder={str(share_encoder).lower()}")
-    switches = ("encoder.user_fields=false", "predictor.freeze_embeddings=true", *(f"pretraining.{one}" for one in of_next))
+    switches = (
+        "encoder.user_fields=false",
+        "predictor.freeze_embeddings=true",
+        *(f"pretraining.{one}" for one in of_next),
+    )
     config = tiny.dataset(*switches).config
     assert config.pretrained_indices == (None if share_encoder else config.encoded_indices)
     train.run(config, ["pretrain", "encode", "fit"])

@@ -32,9 +32,7 @@ class LatentCross(tf.keras.layers.Layer):
             self._dropout = tf.keras.layers.Dropout(user_dropout)
             self._project = tf.keras.layers.Dense(state_dim, use_bias=False, name="project_user")
 
-    def call(
-        self, states: tf.Tensor, seconds: tf.Tensor, users: tf.Tensor, training: bool | None = None
-    ) -> tf.Tensor:
+    def call(self, states: tf.Tensor, seconds: tf.Tensor, users: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Crosses.
 
         Args:

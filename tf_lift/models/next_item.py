@@ -101,10 +101,9 @@ class NextItem(tf.keras.layers.Layer):
         visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
         counts = window.mask & tf.gather(self._is_positive, window.behaviours) & (visible > 0)
         before = tf.boolean_mask(self.encoder.states_before(rows, visible), counts)  # [n, v]
-        if self.cross is not None:
-            last = tf.gather(window.times, tf.maximum(visible - 1, 0), batch_dims=1)
-            gaps = tf.boolean_mask(window.times - last, counts)
-            before = self._cross(before, gaps, tf.boolean_mask(fields, counts), training)
+        last = tf.gather(window.times, tf.maximum(visible - 1, 0), batch_dims=1)
+        gaps = tf.boolean_mask(window.times - last, counts)
+        before = self._cross_states(before, gaps, tf.boolean_mask(fields, counts), training)
         losses = self._cross_entropies(before, tf.boolean_mask(fields[..., self._item_index], counts), noise)
         shape = tf.shape(counts, tf.int64)
         return NextItemLosses(tf.scatter_nd(tf.where(counts), losses, shape), tf.cast(counts, tf.float32))
@@ -131,14 +130,15 @@ class NextItem(tf.keras.layers.Layer):
         """
         rows = self._own_rows(history, rows, training)
         states = self.encoder.last_states(rows, history.num_rows)
-        if self.cross is not None:
-            last = history.newest(1)
-            gaps = tf.where(last.mask, times[:, None] - last.times, times.dtype.max)[:, 0]
-            states = self._cross(states, gaps, fields[:, 0], training)
+        last = history.newest(1)
+        gaps = tf.where(last.mask, times[:, None] - last.times, times.dtype.max)[:, 0]
+        states = self._cross_states(states, gaps, fields[:, 0], training)
         return self.head(states, fields[..., self._item_index])
 
-    def _cross(self, states: tf.Tensor, gaps: tf.Tensor, fields: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """States [n, v] crossed with gaps int64 [n] and the users of fields int32 [n, M]."""
+    def _cross_states(self, states: tf.Tensor, gaps: tf.Tensor, fields: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """States [n, v] crossed with gaps int64 [n] and the users of fields int32 [n, M], if configured."""
+        if self.cross is None:
+            return states
         users = self.encoder.embedding(fields, field_indices=self._user_indices)
         return self.cross(states, gaps, users, training=training)
 
