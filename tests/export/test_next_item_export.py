@@ -18,6 +18,7 @@ CASES = {
     "shared": (
         "pretraining.next_item_samples=8",
         "pretraining.next_item_gap=true",
+        "pretraining.next_item_user=true",
         "encoder.embedding_dim=8",  # as wide as a state: tied weights
     ),
     "own_listwise": ("pretraining.share_encoder=false", "encoder.user_fields=false", "training.loss=listwise"),

@@ -30,7 +30,8 @@ class NextItem(tf.keras.layers.Layer):
     """Tells the items of positive rows from what their user did before; called, it gives softmax cross-entropies.
 
     The item of a row is told from the state of the rows strictly before its time, which is what the predictor asks: rows that share
-    a time are all told from the state before it.
+    a time are all told from the state before it. If configured, that state is first crossed with the time since those rows and with
+    the user (`LatentCross`).
 
     Differences from the paper: it has no such loss.
 
@@ -121,7 +122,7 @@ class NextItem(tf.keras.layers.Layer):
         Args:
             history: each user's rows, all before its time.
             rows: float32 [B, L, v], their states by the encoder of the behaviours, none of them masked.
-            fields: int32 [B, C, M] of the candidates.
+            fields: int32 [B, C, M] of the candidates, those of a user the same in all of a slate.
             times: int64 [B], at which they are asked for.
             training: whether dropout is on.
 
@@ -132,7 +133,10 @@ class NextItem(tf.keras.layers.Layer):
         states = self.encoder.last_states(rows, history.num_rows)
         last = history.newest(1)
         gaps = tf.where(last.mask, times[:, None] - last.times, times.dtype.max)[:, 0]
-        states = self._cross_states(states, gaps, fields[:, 0], training)
+        users = tf.maximum(
+            tf.reduce_max(fields, axis=1), 0
+        )  # the same for all candidates but the padding, whose ids are 0
+        states = self._cross_states(states, gaps, users, training)
         return self.head(states, fields[..., self._item_index])
 
     def _cross_states(self, states: tf.Tensor, gaps: tf.Tensor, fields: tf.Tensor, training: bool | None) -> tf.Tensor:

@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "pretraining.learning_rate_decay": ("none", "cosine"),
     "pretraining.next_item": (False, True),
     "pretraining.next_item_gap": (False, True),
+    "pretraining.next_item_user": (False, True),
     "predictor.hidden_dims": ((64,), (200, 80)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),
     "training.learning_rate": (2e-4, 5e-4, 1e-3),
@@ -29,6 +30,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _NEEDS = {
     "predictor.residual_logit": ("predictor.target_state", True),
     "pretraining.next_item_gap": ("pretraining.next_item", True),
+    "pretraining.next_item_user": ("pretraining.next_item", True),
     "predictor.next_item_logit": ("pretraining.next_item", True),
 }
 
@@ -46,7 +48,8 @@ def build_own_space(config: Config) -> SearchSpace:
     if config.negatives.protocol != "none":
         choices["training.loss"] = ("pointwise", "listwise")
     if config.encoder.kind == "bidirectional":
-        del choices["pretraining.next_item"], choices["pretraining.next_item_gap"]
+        for name in ("pretraining.next_item", "pretraining.next_item_gap", "pretraining.next_item_user"):
+            del choices[name]
     for name, hint in typing.get_type_hints(Predictor).items():
         if hint is bool:
             choices[f"predictor.{name}"] = (False, True)

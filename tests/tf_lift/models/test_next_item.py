@@ -20,12 +20,12 @@ from tf_lift.datastore import Datastore, build_datastore
 from tf_lift.fit import build_predictor, read_encoder_into, read_predictor
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.pretrain import build_pretrainer, read_encoder
-from tf_lift.schema import FIRST_VALUE_ID, UNKNOWN_ID
+from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID, UNKNOWN_ID
 from tf_lift.workspace import Workspace
 
 LENGTH, NUM_WINDOWS = 6, 60
 SHARED, OWN = {"next_item": True}, {"next_item": True, "share_encoder": False}
-CROSSED = SHARED | {"next_item_gap": True}
+CROSSED = SHARED | {"next_item_gap": True, "next_item_user": True}
 
 
 def change(dataset: Dataset, **sections: dict[str, Any]) -> Dataset:
@@ -155,12 +155,16 @@ def test_logits_of_a_history_are_those_of_the_loss(tiny: Any, switches: dict[str
     states = model.encoder.encode_rows(history.fields, history.behaviours + 1, history.mask)
     candidates = np.repeat(log.fields[targets][:, None], model.next_item.head.num_items, axis=1)
     candidates[..., item] = np.arange(model.next_item.head.num_items)
+    candidates[:, 0] = PADDING_ID  # in no field of which a user is known
     logits = model.next_item.logits(history, states, tf.constant(candidates), tf.constant(log.time[targets]))
     expected = tf.nn.sparse_softmax_cross_entropy_with_logits(log.fields[targets, item], logits)
     np.testing.assert_allclose(losses(model, batch)[asked], expected, atol=1e-4)
     assert len(targets) > 20
     later = model.next_item.logits(history, states, tf.constant(candidates), tf.constant(log.time[targets] + 10**8))
     assert (np.abs(later - logits).max() > 0.1) == (switches is CROSSED)
+    others = tf.constant(np.where(np.arange(candidates.shape[2]) == dataset.config.schema.user_index, 2, candidates))
+    of_others = model.next_item.logits(history, states, others, tf.constant(log.time[targets]))
+    assert (np.abs(of_others - logits).max() > 0.01) == (switches is CROSSED)
 
 
 def test_hidden_items_are_the_unknown_id_in_training_alone(tiny: Any) -> None:
