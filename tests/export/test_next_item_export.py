@@ -21,7 +21,13 @@ CASES = {
         "pretraining.next_item_user=true",
         "encoder.embedding_dim=8",  # as wide as a state: tied weights
     ),
-    "own_listwise": ("pretraining.share_encoder=false", "encoder.user_fields=false", "training.loss=listwise"),
+    "own_listwise": (
+        "pretraining.share_encoder=false",
+        "pretraining.next_item_gap=true",
+        "pretraining.next_item_user=true",
+        "encoder.user_fields=false",
+        "training.loss=listwise",
+    ),
 }
 
 

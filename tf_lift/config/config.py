@@ -125,9 +125,9 @@ class Config:
 
     @property
     def pretrained_indices(self) -> tuple[int, ...] | None:
-        """Indices of the fields whose embeddings in the encoder are trained; None: all."""
+        """Indices of the fields whose embeddings in the encoder are read, and trained where pretraining is enabled; None: all."""
         section = self.pretraining
-        reads_user = section.next_item and section.next_item_user and section.share_encoder
+        reads_user = section.enabled and section.next_item and section.next_item_user and section.share_encoder
         return None if reads_user else self.encoded_indices
 
     @property

@@ -102,9 +102,15 @@ class NextItem(tf.keras.layers.Layer):
         visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
         counts = window.mask & tf.gather(self._is_positive, window.behaviours) & (visible > 0)
         before = tf.boolean_mask(self.encoder.states_before(rows, visible), counts)  # [n, v]
-        last = tf.gather(window.times, tf.maximum(visible - 1, 0), batch_dims=1)
-        gaps = tf.boolean_mask(window.times - last, counts)
-        before = self._cross_states(before, gaps, tf.boolean_mask(fields, counts), training)
+        if (
+            self.cross is not None
+        ):  # by the row before, as ids are hidden row by row: the row itself would tell that its item is hidden
+            last = tf.maximum(visible - 1, 0)
+            gaps = window.times - tf.gather(window.times, last, batch_dims=1)
+            users = self._embed_users(tf.gather(fields, last, batch_dims=1))
+            before = self.cross(
+                before, tf.boolean_mask(gaps, counts), tf.boolean_mask(users, counts), training=training
+            )
         losses = self._cross_entropies(before, tf.boolean_mask(fields[..., self._item_index], counts), noise)
         shape = tf.shape(counts, tf.int64)
         return NextItemLosses(tf.scatter_nd(tf.where(counts), losses, shape), tf.cast(counts, tf.float32))
@@ -113,16 +119,16 @@ class NextItem(tf.keras.layers.Layer):
         self,
         history: Window,
         rows: tf.Tensor,
-        fields: tf.Tensor,
+        items: tf.Tensor,
         times: tf.Tensor,
         training: bool | None = None,
     ) -> tf.Tensor:
-        """Logits of candidates as what comes after histories.
+        """Logits of candidates as what comes after histories; of no rows, the items' biases.
 
         Args:
             history: each user's rows, all before its time.
             rows: float32 [B, L, v], their states by the encoder of the behaviours, none of them masked.
-            fields: int32 [B, C, M] of the candidates, those of a user the same in all of a slate.
+            items: int32 [B, C] item ids.
             times: int64 [B], at which they are asked for.
             training: whether dropout is on.
 
@@ -131,20 +137,16 @@ class NextItem(tf.keras.layers.Layer):
         """
         rows = self._own_rows(history, rows, training)
         states = self.encoder.last_states(rows, history.num_rows)
-        last = history.newest(1)
-        gaps = tf.where(last.mask, times[:, None] - last.times, times.dtype.max)[:, 0]
-        users = tf.maximum(
-            tf.reduce_max(fields, axis=1), 0
-        )  # the same for all candidates but the padding, whose ids are 0
-        states = self._cross_states(states, gaps, users, training)
-        return self.head(states, fields[..., self._item_index])
+        if self.cross is not None:
+            last = history.newest(1)
+            users = self._embed_users(last.fields[:, 0])
+            crossed = self.cross(states, times - last.times[:, 0], users, training=training)
+            states = tf.where(last.mask, crossed, states)  # training never asks behind no rows
+        return self.head(states, items)
 
-    def _cross_states(self, states: tf.Tensor, gaps: tf.Tensor, fields: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """States [n, v] crossed with gaps int64 [n] and the users of fields int32 [n, M], if configured."""
-        if self.cross is None:
-            return states
-        users = self.encoder.embedding(fields, field_indices=self._user_indices)
-        return self.cross(states, gaps, users, training=training)
+    def _embed_users(self, fields: tf.Tensor) -> tf.Tensor:
+        """float32 [.., F, w] embeddings of the users of rows int32 [.., M]."""
+        return self.encoder.embedding(fields, field_indices=self._user_indices)
 
     def _own_rows(self, window: Window, rows: tf.Tensor, training: bool | None) -> tf.Tensor:
         """The states [B, L, v] to read: those given, or those of the next item's own encoder, which knows all behaviours."""

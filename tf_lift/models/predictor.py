@@ -213,7 +213,8 @@ class Predictor(tfrs.Model):
             if switches.residual_logit and self._has_trained_heads:
                 residual = self._positive_logit(self.head(states.queries))
         if self.next_item is not None:
-            logits = self.next_item.logits(history, states.rows, fields, inputs["time"], training=is_training)
+            items = fields[..., self.config.schema.item_index]
+            logits = self.next_item.logits(history, states.rows, items, inputs["time"], training=is_training)
             features.append(logits[..., None])
             residual += self._next_item_weight * logits
         return features, residual

@@ -1,4 +1,4 @@
-"""What crosses a state: nothing before training, then the bucket of the gap, whose edges belong to the bucket below."""
+"""What crosses a state: the bucket of the gap, whose edges belong to the bucket below and which says nothing before training; the user."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def build(reads_gap: bool = True, user_dropout: float | None = None) -> LatentCr
     return layer
 
 
-def test_it_begins_as_the_state() -> None:
+def test_without_a_user_it_begins_as_the_state() -> None:
     seconds = np.array([0, 30, 100_000, np.iinfo(np.int64).max])
     np.testing.assert_array_equal(build()(STATES, seconds, NOBODY), STATES)
 
@@ -36,6 +36,7 @@ def test_a_gap_of_an_edge_belongs_to_the_bucket_below(edge: int) -> None:
 
 @pytest.mark.parametrize("reads_gap", [False, True])
 def test_the_user_is_added_and_dropped_in_training_alone(reads_gap: bool) -> None:
+    tf.keras.utils.set_random_seed(1)
     layer, users = build(reads_gap, 0.5), np.ones((4, 2, 5), np.float32)
     (kernel,) = [weight for weight in layer.weights if "project_user" in weight.name]
     kernel.assign(tf.ones_like(kernel))

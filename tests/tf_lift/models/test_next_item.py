@@ -20,7 +20,7 @@ from tf_lift.datastore import Datastore, build_datastore
 from tf_lift.fit import build_predictor, read_encoder_into, read_predictor
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.pretrain import build_pretrainer, read_encoder
-from tf_lift.schema import FIRST_VALUE_ID, PADDING_ID, UNKNOWN_ID
+from tf_lift.schema import FIRST_VALUE_ID, UNKNOWN_ID
 from tf_lift.workspace import Workspace
 
 LENGTH, NUM_WINDOWS = 6, 60
@@ -153,18 +153,13 @@ def test_logits_of_a_history_are_those_of_the_loss(tiny: Any, switches: dict[str
     stops, targets = (rows[:, :1] + visible)[asked], rows[asked]
     history = store.history(tf.constant(stops + users[targets] + 1))
     states = model.encoder.encode_rows(history.fields, history.behaviours + 1, history.mask)
-    candidates = np.repeat(log.fields[targets][:, None], model.next_item.head.num_items, axis=1)
-    candidates[..., item] = np.arange(model.next_item.head.num_items)
-    candidates[:, 0] = PADDING_ID  # in no field of which a user is known
-    logits = model.next_item.logits(history, states, tf.constant(candidates), tf.constant(log.time[targets]))
+    items = np.tile(np.arange(model.next_item.head.num_items, dtype=np.int32), (len(targets), 1))
+    logits = model.next_item.logits(history, states, tf.constant(items), tf.constant(log.time[targets]))
     expected = tf.nn.sparse_softmax_cross_entropy_with_logits(log.fields[targets, item], logits)
     np.testing.assert_allclose(losses(model, batch)[asked], expected, atol=1e-4)
     assert len(targets) > 20
-    later = model.next_item.logits(history, states, tf.constant(candidates), tf.constant(log.time[targets] + 10**8))
+    later = model.next_item.logits(history, states, tf.constant(items), tf.constant(log.time[targets] + 10**8))
     assert (np.abs(later - logits).max() > 0.1) == (switches is CROSSED)
-    others = tf.constant(np.where(np.arange(candidates.shape[2]) == dataset.config.schema.user_index, 2, candidates))
-    of_others = model.next_item.logits(history, states, others, tf.constant(log.time[targets]))
-    assert (np.abs(of_others - logits).max() > 0.01) == (switches is CROSSED)
 
 
 def test_hidden_items_are_the_unknown_id_in_training_alone(tiny: Any) -> None:
@@ -177,6 +172,44 @@ def test_hidden_items_are_the_unknown_id_in_training_alone(tiny: Any) -> None:
     after = losses(model, batch, training=True)
     assert after[hidden].max() < 1e-3 and after[counts & ~hidden].min() > 20
     assert hidden[:, LENGTH].any() and losses(model, batch)[counts].min() > 20
+
+
+@pytest.mark.parametrize("place", [1, LENGTH])
+def test_who_asks_does_not_tell_that_the_item_is_hidden(tiny: Any, place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretraining = CROSSED | {"mask_ratio": 0.0, "next_item_user_dropout": 0.0}
+    dataset = change(tiny.dataset(), pretraining=pretraining, encoder={"unknown_rate": 0.3, "dropout_rate": 0.0})
+    model, _, batch = build(dataset)
+    draw_cross(model)
+    head, asked = model.next_item.head, []
+    cross_entropy = head.cross_entropy
+
+    def record(states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        asked.append((states.numpy(), items.numpy()))
+        return cross_entropy(states, items)
+
+    monkeypatch.setattr(head, "cross_entropy", record)
+    for drawn in (0.0, 0.99, 0.0):  # hidden, not hidden; and the row before it hidden
+        noise = np.full_like(batch["noise"], 0.99)
+        noise[:, place if len(asked) < 2 else place - 1, 1] = drawn
+        model(batch | {"noise": noise}, training=True)
+    is_place = np.argwhere(model(batch).next_items.weights.numpy() > 0)[:, 1] == place
+    (hidden, hidden_items), (shown, shown_items), (hidden_before, _), _ = asked
+    assert is_place.any() and (hidden_items[is_place] == UNKNOWN_ID).all() and (shown_items != UNKNOWN_ID).any()
+    np.testing.assert_array_equal(hidden[is_place], shown[is_place])
+    assert np.abs(hidden_before - shown)[is_place].max() > 1e-3
+
+
+def test_behind_no_rows_there_is_nothing_to_cross(tiny: Any) -> None:
+    dataset = change(tiny.dataset(), pretraining=CROSSED)
+    model, store, _ = build(dataset)
+    draw_cross(model)
+    (bias,) = [weight for weight in model.next_item.head.weights if weight.shape.rank == 1]
+    bias.assign(np.random.default_rng(3).normal(size=bias.shape))
+    history = store.history(tf.constant([0], tf.int64))
+    states = model.encoder.encode_rows(history.fields, tf.zeros_like(history.behaviours), history.mask)
+    items = np.arange(FIRST_VALUE_ID, bias.shape[0], dtype=np.int32)
+    logits = model.next_item.logits(history, states, tf.constant(items[None]), tf.constant([1_600_000_000], tf.int64))
+    np.testing.assert_allclose(logits[0], bias.numpy()[items], atol=1e-6)
 
 
 def test_own_encoder_sees_behaviours_that_are_masked_for_the_shared_one(tiny: Any) -> None:
@@ -322,22 +355,26 @@ loss = "listwise"
 num_epochs = 1
 """
 NUM_USERS, NUM_STEPS, NUM_ITEMS = 40, 220, 24
+STEPS = (11, 7)  # after days, within a minute
 
 
 @pytest.fixture(scope="module")
 def walks(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Users go from item i to item i + 7, and one time in ten anywhere; more rows each than a window holds."""
+    """Users go from item i to item i + 7 within a minute, to i + 11 after days, and one time in ten anywhere; more rows each than a
+    window holds."""
     folder = tmp_path_factory.mktemp("walks")
     rng = np.random.default_rng(3)
     with (folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["user", "item", "time"])
-        items = rng.integers(0, NUM_ITEMS, NUM_USERS)
-        for step in range(NUM_STEPS):
+        items, times = rng.integers(0, NUM_ITEMS, NUM_USERS), 1_500_000_000 + np.arange(NUM_USERS)
+        for _ in range(NUM_STEPS):
             for user in range(NUM_USERS):
-                writer.writerow([f"u{user}", f"i{items[user]}", 1_500_000_000 + 3600 * step + user])
-            anywhere = rng.integers(0, NUM_ITEMS, NUM_USERS)
-            items = np.where(rng.random(NUM_USERS) < 0.1, anywhere, (items + 7) % NUM_ITEMS)
+                writer.writerow([f"u{user}", f"i{items[user]}", times[user]])
+            is_long, anywhere = rng.random(NUM_USERS) < 0.5, rng.integers(0, NUM_ITEMS, NUM_USERS)
+            following = (items + np.where(is_long, *STEPS)) % NUM_ITEMS
+            items = np.where(rng.random(NUM_USERS) < 0.1, anywhere, following)
+            times += np.where(is_long, 2 * 86_400, 30)
     (folder / "walks.toml").write_text(TOML.format(folder=folder), encoding="utf-8")
     config = load_config(folder / "walks.toml")
     preprocess.run(config)
@@ -360,11 +397,12 @@ def test_the_item_that_follows_ranks_first(walks: Workspace) -> None:
     last, asked = (to_number[log.fields[places, item] - FIRST_VALUE_ID] for places in (rows - 1, rows))
     labels = tf.where(history.mask, history.behaviours + 1, 0)
     states = model.encoder.encode_rows(history.fields, labels, history.mask)
-    fields = np.repeat(log.fields[rows][:, None], len(names), axis=1)
-    fields[..., item] = np.arange(len(names)) + FIRST_VALUE_ID
-    logits = model.next_item.logits(history, states, tf.constant(fields), tf.constant(log.time[rows]))
+    candidates = np.tile(np.arange(len(names), dtype=np.int32) + FIRST_VALUE_ID, (len(rows), 1))
+    logits = model.next_item.logits(history, states, candidates, tf.constant(log.time[rows]))
     best = to_number[logits.numpy().argmax(axis=1)]
-    assert (best == (last + 7) % NUM_ITEMS).mean() > 0.95
+    steps = np.where(log.time[rows] - log.time[rows - 1] > 60, *STEPS)
+    assert 0.3 < (steps == STEPS[0]).mean() < 0.7
+    assert (best == (last + steps) % NUM_ITEMS).mean() > 0.95
     assert (best == asked).mean() > 0.85
 
 
