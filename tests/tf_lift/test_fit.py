@@ -8,24 +8,31 @@ import pytest
 import tensorflow as tf
 
 from tf_lift import fit, train
-from tf_lift.data.dataset_files import open_dataset
+from tf_lift.config import Config
+from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.examples import build_example_spec
 from tf_lift.encode import read_datastore
 from tf_lift.fit import read_predictor
+from tf_lift.models.predictor import Predictor
 from tf_lift.pretrain import build_pretrainer
 from tf_lift.schema import FIRST_VALUE_ID
 from tf_lift.workspace import Workspace
+
+
+def train_predictor(config: Config) -> tuple[Dataset, Predictor]:
+    """Runs the stages to `fit`: the data set and the trained predictor."""
+    train.run(config, ["pretrain", "encode", "fit"])
+    workspace = Workspace(config)
+    dataset = open_dataset(workspace)
+    spec = build_example_spec(config, len(dataset.info.statistic_sets))
+    return dataset, read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
 def test_frozen_embeddings_that_the_encoder_did_not_train_are_nothing(tiny: Any, is_frozen: bool) -> None:
     switches = ("encoder.user_fields=false", f"predictor.freeze_embeddings={str(is_frozen).lower()}")
     config = tiny.dataset(*switches).config
-    train.run(config, ["pretrain", "encode", "fit"])
-    workspace = Workspace(config)
-    dataset = open_dataset(workspace)
-    spec = build_example_spec(config, len(dataset.info.statistic_sets))
-    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
+    _, model = train_predictor(config)
     fields = np.full((1, 2, len(config.schema)), 2, np.int32)
     embedded, pretrained = model.embedding(fields).numpy(), model.encoder.embedding(fields).numpy()
     is_user = np.array([field.entity == "user" for field in config.schema.fields])
@@ -44,11 +51,7 @@ def test_embeddings_of_users_that_the_next_item_trained_are_kept(tiny: Any, shar
     )
     config = tiny.dataset(*switches).config
     assert config.pretrained_indices == (None if share_encoder else config.encoded_indices)
-    train.run(config, ["pretrain", "encode", "fit"])
-    workspace = Workspace(config)
-    dataset = open_dataset(workspace)
-    spec = build_example_spec(config, len(dataset.info.statistic_sets))
-    model = read_predictor(workspace, dataset, read_datastore(workspace, dataset), spec)
+    dataset, model = train_predictor(config)
     tf.keras.utils.set_random_seed(config.seed)
     started = build_pretrainer(dataset, model.datastore).encoder.embedding  # as pretraining started
     user = config.schema.user_index

@@ -102,15 +102,12 @@ class NextItem(tf.keras.layers.Layer):
         visible = rows_strictly_before(window.times, window.mask)  # [B, L + 1]
         counts = window.mask & tf.gather(self._is_positive, window.behaviours) & (visible > 0)
         before = tf.boolean_mask(self.encoder.states_before(rows, visible), counts)  # [n, v]
-        if (
-            self.cross is not None
-        ):  # by the row before, as ids are hidden row by row: the row itself would tell that its item is hidden
+        if self.cross is not None:
+            # Who asks is read off the row before: ids are hidden row by row, so the row itself would tell that its item is hidden.
             last = tf.maximum(visible - 1, 0)
-            gaps = window.times - tf.gather(window.times, last, batch_dims=1)
-            users = self._embed_users(tf.gather(fields, last, batch_dims=1))
-            before = self.cross(
-                before, tf.boolean_mask(gaps, counts), tf.boolean_mask(users, counts), training=training
-            )
+            gaps = tf.boolean_mask(window.times - tf.gather(window.times, last, batch_dims=1), counts)
+            users = self._embed_users(tf.boolean_mask(tf.gather(fields, last, batch_dims=1), counts))
+            before = self.cross(before, gaps, users, training=training)
         losses = self._cross_entropies(before, tf.boolean_mask(fields[..., self._item_index], counts), noise)
         shape = tf.shape(counts, tf.int64)
         return NextItemLosses(tf.scatter_nd(tf.where(counts), losses, shape), tf.cast(counts, tf.float32))
@@ -145,7 +142,7 @@ class NextItem(tf.keras.layers.Layer):
         return self.head(states, items)
 
     def _embed_users(self, fields: tf.Tensor) -> tf.Tensor:
-        """float32 [.., F, w] embeddings of the users of rows int32 [.., M]."""
+        """float32 [n, F, w] embeddings of the users of rows int32 [n, M]."""
         return self.encoder.embedding(fields, field_indices=self._user_indices)
 
     def _own_rows(self, window: Window, rows: tf.Tensor, training: bool | None) -> tf.Tensor:

@@ -47,16 +47,13 @@ def build_own_space(config: Config) -> SearchSpace:
         choices["predictor.recency_days"] = ((), (1.0, 7.0, 30.0))
     if config.negatives.protocol != "none":
         choices["training.loss"] = ("pointwise", "listwise")
-    if config.encoder.kind == "bidirectional":
-        for name in ("pretraining.next_item", "pretraining.next_item_gap", "pretraining.next_item_user"):
-            del choices[name]
     for name, hint in typing.get_type_hints(Predictor).items():
         if hint is bool:
             choices[f"predictor.{name}"] = (False, True)
         elif typing.get_origin(hint) is typing.Literal:
             choices[f"predictor.{name}"] = typing.get_args(hint)
     if config.encoder.kind == "bidirectional":
-        del choices["predictor.next_item_logit"]
+        choices = {name: values for name, values in choices.items() if "next_item" not in name}
     rules = {
         "retrieval.context_length": lambda length: length >= config.retrieval.min_future,
         "encoder.state_dim": lambda width: width % config.encoder.num_heads == 0,

@@ -58,6 +58,12 @@ def losses(model: Pretrainer, batch: dict[str, np.ndarray], training: bool = Fal
     return model(batch, training=training).next_items.losses.numpy()
 
 
+def one_window_a_user(dataset: Dataset, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Some of a batch's windows; no row is in two of them."""
+    _, of_users = np.unique(dataset.log.user_indices()[batch["first_row"]], return_index=True)
+    return {name: value[of_users] for name, value in batch.items()}
+
+
 def longer_windows(dataset: Dataset, batch: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Row ids [B, L + 1], of the windows and the row before each, and where they are; row by row."""
     owners = dataset.log.user_indices()
@@ -87,8 +93,7 @@ def test_positive_rows_after_another_time_count_the_one_behind_a_full_history_to
 def test_an_item_is_told_from_the_rows_strictly_before_it_alone(tiny: Any, switches: dict[str, Any], kind: str) -> None:
     dataset = change(tiny.dataset(), encoder={"kind": kind}, pretraining=switches | {"mask_ratio": 0.0})
     model, store, batch = build(dataset)
-    _, of_users = np.unique(dataset.log.user_indices()[batch["first_row"]], return_index=True)
-    batch = {name: value[of_users] for name, value in batch.items()}  # no row is in two windows
+    batch = one_window_a_user(dataset, batch)
     rows, mask = longer_windows(dataset, batch)
     times, counts = dataset.log.time[rows], model(batch).next_items.weights.numpy() > 0
     before, item = losses(model, batch), dataset.config.schema.item_index
@@ -122,8 +127,7 @@ def test_the_gap_before_a_row_counts_and_what_is_later_does_not(tiny: Any) -> No
     dataset = change(tiny.dataset(), pretraining=CROSSED | {"mask_ratio": 0.0})
     model, store, batch = build(dataset)
     draw_cross(model)
-    _, of_users = np.unique(dataset.log.user_indices()[batch["first_row"]], return_index=True)
-    batch = {name: value[of_users] for name, value in batch.items()}  # no row is in two windows
+    batch = one_window_a_user(dataset, batch)
     rows, mask = longer_windows(dataset, batch)
     log_times, counts = dataset.log.time, model(batch).next_items.weights.numpy() > 0
     times, before = log_times[rows], losses(model, batch)
