@@ -1,7 +1,7 @@
 """The paper's studies and this project's own questions, as the rows of a table each."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_AGE, BY_GAP, Slicing
@@ -89,9 +89,37 @@ def _situation(config: Config) -> Study:
     )
 
 
+def _next_item(config: Config) -> Study:
+    section = config.pretraining
+    if not (section.enabled and section.next_item and config.predictor.next_item_logit):
+        raise ValueError(
+            "Study 'next_item' needs the next item's loss and logit. Received: pretraining.enabled = "
+            f"{str(section.enabled).lower()}, pretraining.next_item = {str(section.next_item).lower()}, predictor.next_item_logit = "
+            f"{str(config.predictor.next_item_logit).lower()}. Set all three to true."
+        )
+    settings = {
+        words: {"pretraining.next_item_gap": reads_gap, "pretraining.next_item_user": reads_user}
+        for words, reads_gap, reads_user in (
+            ("gap and user", True, True),
+            ("gap", True, False),
+            ("user", False, True),
+            ("neither", False, False),
+        )
+    }
+    own = next(words for words, values in settings.items() if values == _read(config, values))
+    none = {"pretraining.next_item": False, "predictor.next_item_logit": False} | settings["neither"]
+    others = [Variant(words, values) for words, values in settings.items() if words != own]
+    question = "Does it help to know after how long, and by whom, the next item is asked for, or to ask for it at all?"
+    return Study("Next item", question, [Variant(f"next item by: {own}"), *others, Variant("no next item", none)])
+
+
+def _read(config: Config, keys: Iterable[str]) -> dict[str, Any]:
+    """A configuration's values of "section.key"s."""
+    return {key: getattr(getattr(config, key.partition(".")[0]), key.partition(".")[2]) for key in keys}
+
+
 def _numbers(title: str, question: str, key: str, symbol: str, values: Sequence[float], config: Config) -> Study:
-    section, _, name = key.partition(".")
-    own = getattr(getattr(config, section), name)
+    own = _read(config, [key])[key]
     others = [Variant(f"{symbol} = {value}", {key: value}) for value in values if value != own]
     return Study(title, question, [Variant(f"{symbol} = {own}"), *others])
 
@@ -131,6 +159,7 @@ STUDIES: Mapping[str, Callable[[Config], Study]] = {
     "encoders": _encoders,
     "contexts": _contexts,
     "situation": _situation,
+    "next_item": _next_item,
     "mask_ratio": _mask_ratio,
     "neighbours": lambda config: _numbers(
         "Neighbours", "How many? (Figure 7)", "retrieval.num_neighbours", "K", (1, 5, 10, 20), config

@@ -84,6 +84,23 @@ def test_the_situation_needs_its_tables() -> None:
     assert labels == ["relations: all", "both", "future", "past", "any", "none"]
 
 
+def test_the_next_item_is_asked_with_gap_and_user_apart(without_data: None) -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml")
+    with pytest.raises(ValueError, match=r"Received: pretraining\.enabled = true, pretraining\.next_item = false"):
+        find_study("next_item", source.load())
+    switches = ("pretraining.next_item=true", "pretraining.next_item_user=true", "predictor.next_item_logit=true")
+    asked = ConfigSource(source.path, switches)
+    _, rows = studies.plan_study(asked, find_study("next_item", asked.load()))
+    sections = {row.label: row.source.load().pretraining for row in rows}
+    assert {label: (one.next_item, one.next_item_gap, one.next_item_user) for label, one in sections.items()} == {
+        "next item by: user": (True, False, True),
+        "gap and user": (True, True, True),
+        "gap": (True, True, False),
+        "neither": (True, False, False),
+        "no next item": (False, False, False),
+    }
+
+
 def test_an_unknown_study_is_named_with_those_there_are() -> None:
     config = ConfigSource(ROOT / "configs" / "tiny.toml").load()
     with pytest.raises(ValueError, match=r"one of encoders, .*drift\. Received: 'tables'"):
