@@ -13,7 +13,10 @@ import pytest
 
 from beam import preprocess
 from tf_lift import synthetic, train
+from tf_lift.baselines.ranker_job import RankerJob
+from tf_lift.baselines.train_peer import train_and_score
 from tf_lift.config import Config, load_config
+from tf_lift.metrics import auc
 from tf_lift.workspace import Workspace
 
 NUM_ROWS = 16_000
@@ -192,6 +195,18 @@ def test_answer_is_found_in_the_futures(planted):
 def test_answer_is_nowhere_else(planted, contexts):
     """Own history, target state, neighbours' labels and fields, and match statistics stay on."""
     assert measure(planted, contexts=contexts)["AUC"] < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ranker", "settings", "is_found"),
+    [("lift", {}, True), ("lift, no pretraining", {}, True), ("lift", {"predictor.contexts": "none"}, False)],
+)
+def test_the_paper_s_own_model_finds_it_too(planted, tmp_path, ranker, settings, is_found):
+    longer = dataclasses.replace(planted, training=dataclasses.replace(planted.training, num_epochs=12, patience=12))
+    scores = train_and_score(Workspace(longer), ranker, settings, SEEDS[0], tmp_path)
+    labels = RankerJob(ranker, Workspace(longer), settings, SEEDS[0], tmp_path, ("test",)).candidates("test").labels
+    assert (auc(labels, scores.test) > 0.9) if is_found else (auc(labels, scores.test) < 0.65)
 
 
 @pytest.mark.slow

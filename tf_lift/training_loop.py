@@ -28,6 +28,11 @@ class Schedule:
     num_epochs: int
     patience: int
 
+    @classmethod
+    def of_falling_rate(cls, num_epochs: int, patience: int, decay: LearningRateDecay) -> "Schedule":
+        """Of a learning rate that falls where `decay` says so: then nothing stops before it has fallen."""
+        return cls(num_epochs, patience if decay == "none" else num_epochs)
+
 
 def build_learning_rate(
     peak: float, decay: LearningRateDecay, *, num_epochs: int, num_examples: int, batch_size: int

@@ -135,6 +135,28 @@ def test_match_rules_follow_the_pair(dataset: Dataset) -> None:
     assert not scores["constant"][0].any()
 
 
+def test_rates_up_to_now_are_those_of_the_candidates_own_counts(dataset: Dataset) -> None:
+    """The pool has 6 rows with 4 positives; at their own times, users and items had other counts."""
+    schema, info = dataset.config.schema, dataset.info
+    target = make_candidates(dataset, [(2, 2), (2, 3)], [0, 0])
+    counts, positives = np.zeros_like(target.match_counts), np.zeros_like(target.match_counts)
+    columns = {info.match_sets.generators[place]: index for index, place in enumerate(info.statistic_sets)}
+    user, item = columns[schema.user_index,], columns[schema.item_index,]
+    counts[:, user], positives[:, user] = (9, 10), (3, 3)
+    counts[:, item], positives[:, item] = (0, 40), (0, 39)
+    target = dataclasses.replace(target, match_counts=counts, match_positives=positives)
+    found = score_baselines(dataset, [], target, 200)["user rate + item rate, up to t"]
+    strengths = (1.0, 3.0, 10.0, 30.0)
+    assert len(found) == len(strengths)
+    for scores, strength in zip(found, strengths, strict=True):
+
+        def odds(positive: int, count: int, strength: float = strength) -> float:
+            rate = (positive + strength * 4 / 6) / (count + strength)
+            return float(np.log(rate / (1 - rate)))
+
+        np.testing.assert_allclose(scores, [odds(3, 9) + odds(0, 0), odds(3, 10) + odds(39, 40)], rtol=1e-6)
+
+
 def test_rates_up_to_now_need_labels_of_the_log(dataset: Dataset) -> None:
     name = "user rate + item rate, up to t"
     assert name in score(dataset, [(2, 2)])

@@ -58,7 +58,7 @@ def _of_histories(dataset: Dataset, candidates: Candidates, length: int, prior: 
     """float64 [n, 3 + 2 item fields]."""
     log, item_fields = dataset.log, list(dataset.config.schema.indices("item"))
     rows = read_history_rows(dataset, candidates, length)
-    is_real = (rows != NO_ROW) & ~log.synthetic[rows]
+    is_real = rows != NO_ROW
     is_positive = is_real & dataset.positive[rows]
     _, first = np.unique(candidates.slates, return_index=True)
     gaps = np.where(rows[:, 0] != NO_ROW, candidates.times[first] - log.time[rows[:, 0]], -1)

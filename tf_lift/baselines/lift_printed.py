@@ -11,11 +11,16 @@ from tf_lift.workspace import Workspace
 
 # Eqs. 4 to 11 and 14 to 18 without a departure. Eq. 13's idf belongs to the data set, as in configs/*_paper.toml. The order counts, for
 # each key is checked with those before it.
-_PRINTED: Mapping[str, Any] = {
+PRINTED: Mapping[str, Any] = {
     "situation.relations": "none",
     "situation.encoded_neighbours": 0,
     "situation.overlap": False,
     "predictor.next_item_logit": False,
+    "pretraining.mask_ratio": 0.6,
+    "pretraining.negatives_per_row": 1,
+    "pretraining.learning_rate": 1e-3,
+    "pretraining.num_epochs": 10,
+    "pretraining.patience": 2,
     "pretraining.next_item": False,
     "pretraining.query_share": 1.0,
     "encoder.kind": "causal",
@@ -65,7 +70,7 @@ def _score(job: RankerJob, is_pretrained: bool) -> RankerScores:
     switches = {
         "situation.tables": config.transitions is not None,  # the data set keeps them, unread
         "pretraining.enabled": is_pretrained,
-        **_PRINTED,
+        **PRINTED,
         "pretraining.targets": "masked" if has_classes or not is_pretrained else "queries",
     }
     # In the job's own configuration, so that the data set is opened with the switches too: the predictor is built from it.

@@ -44,7 +44,7 @@ class NextItemSettings(PeerSettings):
     pretraining_batch_size: int = 128
     """Sequences of a step."""
     pretraining_learning_rate_decay: LearningRateDecay = "none"
-    """Of the first stage's learning rate: `cosine`, to 0 over `pretraining_epochs`; `none`: it stays."""
+    """Of the first stage's learning rate: `cosine`, to 0 over `pretraining_epochs`, all of which are run; `none`: it stays."""
     learn_until: str = "pool"
     """The first stage learns from positives before `pool`: train begins (as the project's own encoder), or `train`: train ends."""
 
@@ -144,9 +144,10 @@ class NextItemPeer(Peer):
         held_out[1:2] = False
         taught = ~held_out if len(held_out) > 1 else held_out
         model = _NextItemTask(self)
+        decay = settings.pretraining_learning_rate_decay
         rate = build_learning_rate(
             settings.learning_rate,
-            settings.pretraining_learning_rate_decay,
+            decay,
             num_epochs=settings.pretraining_epochs,
             num_examples=int(taught.sum()),
             batch_size=settings.pretraining_batch_size,
@@ -162,7 +163,7 @@ class NextItemPeer(Peer):
             model,
             lambda epoch: sequences.batches(taught, settings.pretraining_batch_size, self.config.seed * 1000 + epoch),
             validate,
-            Schedule(settings.pretraining_epochs, settings.pretraining_patience),
+            Schedule.of_falling_rate(settings.pretraining_epochs, settings.pretraining_patience, decay),
             folder,
             resume_from,
         )

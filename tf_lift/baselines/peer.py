@@ -34,7 +34,7 @@ class PeerSettings:
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     learning_rate_decay: LearningRateDecay = "none"
-    """Of the train examples' learning rate: `cosine`, to 0 over `num_epochs`; `none`: it stays."""
+    """Of the train examples' learning rate: `cosine`, to 0 over `num_epochs`, all of which are run; `none`: it stays."""
     l2: float = 1e-4
     """Weight of the squared norm of the dense layers' kernels in the loss."""
     embedding_l2: float = 0.0

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tf_lift.config import Config
 
 _ALL = ("none", "rim", "honest")
+_PRINTED = "tf_lift.baselines.lift_printed:PRINTED"
 _RULES = "tf_lift.baselines.rules:score_rule"
 # Sections that no answer depends on, given the data set's manifest and the seed; and those of this project's model.
 _NOT_READ = frozenset({"name", "source", "pipeline", "export", "seed", "workspace", "run"})
@@ -35,8 +36,10 @@ _NEXT_ITEM: dict[str, tuple[Any, ...]] = {
     "learn_until": ("pool", "train"),
     "learning_rate_decay": ("none", "cosine"),
     "pretraining_learning_rate_decay": ("none", "cosine"),
+    "pretraining_epochs": (20, 50),
 }
 _SCORED: dict[str, tuple[Any, ...]] = _NEXT_ITEM | {"tune_all": (False, True)}
+_BLOCKS: dict[str, tuple[Any, ...]] = {"num_layers": (1, 2, 3), "num_heads": (1, 2, 4)}
 _OWN: dict[str, tuple[Any, ...]] = {
     "encoder.embedding_dim": (8, 16, 32),
     "predictor.hidden_dims": ((200, 80), (64,)),
@@ -58,6 +61,7 @@ class RankerEntry:
         build_path: "module:name" of a `Peer`, or of a function from `RankerJob` to `RankerScores`.
         settings_path: "module:name" of a frozen dataclass with defaults; empty: settings are the configuration's keys, such as
             "predictor.dropout_rate".
+        fixed_path: "module:name" of the configuration's keys that the ranker gives other values before its settings; empty: none.
         search_space: setting -> the values that the tuner may choose among.
         rolling_space: likewise, where the pool is rolling.
         ranking_space: likewise, where slates are ranked.
@@ -69,6 +73,7 @@ class RankerEntry:
     kind: Literal["rule", "learned", "ours"]
     build_path: str
     settings_path: str = ""
+    fixed_path: str = ""
     search_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     rolling_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     ranking_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -83,6 +88,11 @@ class RankerEntry:
     def settings_class(self) -> Any:
         """What `settings_path` names, None where there is none."""
         return _import_path(self.settings_path) if self.settings_path else None
+
+    @property
+    def fixed(self) -> Mapping[str, Any]:
+        """What `fixed_path` names, nothing where it is empty."""
+        return _import_path(self.fixed_path) if self.fixed_path else {}
 
     def hash_config(self, config: Config) -> str:
         """Hash of what the ranker's answers depend on in a configuration, beside the data set's manifest, settings and seed."""
@@ -132,7 +142,10 @@ def _rule(name: str, source: str, protocols: tuple[str, ...] = _ALL) -> RankerEn
 def _peer(module: str, cls: str, source: str, search_space: Mapping[str, tuple[Any, ...]]) -> RankerEntry:
     """A `Peer` cls with its settings clsSettings, both of a module of this package; its name is the module's."""
     path = f"tf_lift.baselines.{module}:{cls}"
-    return RankerEntry(module, source, "learned", path, f"{path}Settings", search_space)
+    ranking_space = {"loss": ("pointwise", "listwise")}
+    return RankerEntry(
+        module, source, "learned", path, f"{path}Settings", search_space=search_space, ranking_space=ranking_space
+    )
 
 
 _ENTRIES = (
@@ -153,7 +166,7 @@ _ENTRIES = (
         "learned",
         "tf_lift.baselines.gbdt:score_gbdt",
         "tf_lift.baselines.gbdt:GBDTSettings",
-        {
+        search_space={
             "num_leaves": (7, 15, 31, 63),
             "learning_rate": (0.02, 0.05, 0.1),
             "min_rows": (20, 50, 200),
@@ -181,21 +194,34 @@ _ENTRIES = (
     _peer(
         "fate", "FATE", "Wu et al., NeurIPS 2021, messages between rows and values", _POOL | {"hidden_rate": (0.1, 0.3)}
     ),
-    _peer("bert4rec", "BERT4Rec", "Sun et al., CIKM 2019, eqs. 7 and 8; its CTR form of LIFT's Table 2", _NEXT_ITEM),
+    _peer(
+        "bert4rec",
+        "BERT4Rec",
+        "Sun et al., CIKM 2019, eqs. 7 and 8; its CTR form of LIFT's Table 2",
+        _NEXT_ITEM | _BLOCKS | {"mask_ratio": (0.1, 0.2, 0.4)},
+    ),
     _peer("gru4rec", "GRU4Rec", "Hidasi et al., ICLR 2016, eqs. 1 to 4, with a softmax over all items", _SCORED),
-    _peer("sasrec", "SASRec", "Kang and McAuley, ICDM 2018, eqs. 1 to 5, with a softmax over all items", _SCORED),
+    _peer(
+        "sasrec",
+        "SASRec",
+        "Kang and McAuley, ICDM 2018, eqs. 1 to 5, with a softmax over all items",
+        _SCORED | _BLOCKS,
+    ),
     RankerEntry(
         "lift",
         "Zheng et al., KDD 2025, eqs. 4 to 18 as printed",
         "learned",
         "tf_lift.baselines.lift_printed:score_printed",
-        search_space=_OWN,
+        fixed_path=_PRINTED,
+        search_space={"pretraining.mask_ratio": (0.3, 0.6, 0.8), "pretraining.learning_rate": (3e-4, 1e-3, 3e-3)}
+        | _OWN,
     ),
     RankerEntry(
         "lift, no pretraining",
         "the same, with the encoder's initial weights",
         "learned",
         "tf_lift.baselines.lift_printed:score_without_pretraining",
+        fixed_path=_PRINTED,
         search_space=_OWN,
     ),
     RankerEntry(

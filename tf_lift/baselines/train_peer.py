@@ -104,7 +104,7 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
     )
     model.compile(optimizer=tf.keras.optimizers.Adam(rate))
     with measured(seconds, "fit"):
-        schedule = Schedule(settings.num_epochs, settings.patience)
+        schedule = Schedule.of_falling_rate(settings.num_epochs, settings.patience, settings.learning_rate_decay)
         folder = job.folder / "fit"
         history = train_epochs(
             job.ranker,

@@ -134,6 +134,8 @@ class TrialRunner:
         settings_class = self.entry.settings_class
         if settings_class is not None:
             return getattr(settings_class(), name)
+        if name in self.entry.fixed:
+            return self.entry.fixed[name]
         section, _, key = name.partition(".")
         return getattr(getattr(self.source.load(), section), key)
 

@@ -33,7 +33,8 @@ def switched(
 
 
 @pytest.mark.parametrize(
-    ("name", "in_its_mode"), [("movietweetings_100k", ["predictor.recency_days=[1, 30]"]), ("ml_1m_rim", [])]
+    ("name", "in_its_mode"),
+    [("movietweetings_100k", ["predictor.recency_days=[1, 30]"]), ("ml_1m_rim", []), ("ml_1m_rim_full", [])],
 )
 def test_switches_are_those_of_the_configurations_named_paper(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, in_its_mode: list[str]
@@ -54,13 +55,21 @@ def test_switches_are_those_of_the_configurations_named_paper(
             "training.learning_rate_decay=cosine",
             "encoder.user_fields=false",
             "pretraining.query_share=0.5",
+            "pretraining.mask_ratio=0.1",
+            "pretraining.next_item_gap=true",
+            "pretraining.next_item_user=true",
         ],
     )
-    paper = load_config(CONFIGS / f"{name}_paper.toml")
+    paper = load_config(CONFIGS / f"{name.removesuffix('_full')}_paper.toml")
     found = switched(monkeypatch, tmp_path, config)
     expected = dataclasses.replace(paper.predictor, freeze_embeddings=False)
     assert found.predictor == expected
-    assert found.pretraining == paper.pretraining
+    unread = dict.fromkeys(("next_item_gap", "next_item_user"), True) | {
+        "next_item_weight": found.pretraining.next_item_weight
+    }
+    assert found.pretraining == dataclasses.replace(
+        paper.pretraining, **unread
+    )  # of the next item, which is not asked for
     assert (found.encoder.kind, found.encoder.user_fields, found.training.loss) == ("causal", True, "pointwise")
     assert (
         found.transitions == config.transitions and found.situation_features is None

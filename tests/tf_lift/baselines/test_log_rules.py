@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tf_lift.baselines.history_rows import read_history_rows
 from tf_lift.baselines.item_cosine import score_by_cosine
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.baselines.transition_counts import count_until, score_by_transitions
+from tf_lift.interactions import NO_ROW
 
 NUM_ROWS, NUM_ITEMS, LENGTH = 500, 9, 8  # LENGTH is the planted configuration's context_length
 CUTS = (300, 400, 450)
@@ -45,6 +49,24 @@ def candidates_at(planted: Any, rows: np.ndarray) -> Candidates:
     return Candidates(
         fields, (fields[:, 1] == own).astype(np.float32), slates, planted.log.time[rows][slates], none, none
     )
+
+
+def test_histories_are_the_newest_rows_that_were_not_drawn(noisy: Any) -> None:
+    rng = np.random.default_rng(3)
+    drawn = rng.random(NUM_ROWS) < 0.6
+    log = dataclasses.replace(noisy.log, synthetic=drawn)
+    dataset = SimpleNamespace(log=log, config=noisy.dataset.config)
+    candidates = candidates_at(noisy, noisy.rows_of("test"))
+    found = read_history_rows(dataset, candidates, 5)
+    _, first = np.unique(candidates.slates, return_index=True)
+    lengths = set()
+    for rows, user, time in zip(found, candidates.fields[first, 0] - 2, candidates.times[first], strict=True):
+        own = np.arange(log.user_starts[user], log.user_starts[user + 1])
+        expected = own[(log.time[own] < time) & ~drawn[own]][::-1][:5]
+        np.testing.assert_array_equal(rows[: len(expected)], expected)
+        assert (rows[len(expected) :] == NO_ROW).all()
+        lengths.add(len(expected))
+    assert 5 in lengths
 
 
 def positive_items(planted: Any, user: int, until: int) -> list[tuple[int, int, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from tf_lift.baselines.train_peer import SPLITS, read_overrides, run, train_and_
 from tf_lift.workspace import Workspace
 
 FAST = {"num_epochs": 1, "pool_epochs": 1, "hidden_dims": [8], "embedding_dim": 4}
+FAST_TOO = {"pretraining_epochs": 1, "num_trees": 20, "training.num_epochs": 1}  # of other rankers
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +42,11 @@ def job_of(workspace: Workspace, folder: Path) -> RankerJob:
 def test_entry_names_what_is_there(name: str, tiny: Any) -> None:
     entry = RANKERS[name]
     assert callable(entry.build)
+    for key, value in entry.fixed.items():
+        override_config(tiny.load(), {key: value})
     assert entry.name == name and entry.source
     settings = entry.read_settings({})
-    for key, values in entry.search_space.items():
+    for key, values in (dict(entry.search_space) | dict(entry.rolling_space) | dict(entry.ranking_space)).items():
         assert values and len(set(values)) == len(values)
         for value in values:
             if entry.settings_class is None:
@@ -68,9 +72,12 @@ def test_what_a_ranker_depends_on_in_a_configuration(tiny: Any) -> None:
         } == depends
 
 
-@pytest.mark.parametrize("ranker", ["deepfm", "din", "dien"])
+@pytest.mark.parametrize("ranker", [name for name, entry in RANKERS.items() if entry.kind == "learned"])
 def test_single_candidates(labelled: Workspace, tmp_path: Path, ranker: str) -> None:
-    scores = train_and_score(labelled, ranker, FAST, 3, tmp_path / "one")
+    cls = RANKERS[ranker].settings_class
+    known = [field.name for field in dataclasses.fields(cls)] if cls else ["training.num_epochs"]
+    settings = {key: value for key, value in (FAST | FAST_TOO).items() if key in known}
+    scores = train_and_score(labelled, ranker, settings, 3, tmp_path / "one")
     job = job_of(labelled, tmp_path)
     assert (len(scores.validation), len(scores.test)) == tuple(len(job.candidates(split).labels) for split in SPLITS)
     assert scores.is_probability and ((scores.test > 0) & (scores.test < 1)).all()
@@ -97,7 +104,7 @@ def test_slates(honest: Workspace, tmp_path: Path, loss: str) -> None:
 def test_a_cosine_ends_with_the_last_step(
     labelled: Workspace, tmp_path: Path, check_decay: Callable[..., None]
 ) -> None:
-    settings = FAST | {"learning_rate": 0.01, "learning_rate_decay": "cosine", "num_epochs": 2}
+    settings = FAST | {"learning_rate": 0.01, "learning_rate_decay": "cosine", "num_epochs": 2, "patience": 1}
     check_decay(train_peer, lambda: train_and_score(labelled, "deepfm", settings, 3, tmp_path), 0.01)
 
 

@@ -171,7 +171,17 @@ def test_what_is_searched_follows_the_pool_and_the_slates(
     assert ("recency_days" in choices) == (mode == "rolling")
     assert ("objective" in choices) == (length == 12)
     assert "num_leaves" in choices
-    assert "objective" not in TrialRunner(source, "din", 7, _make_empty).space.choices
+    din = TrialRunner(source, "din", 7, _make_empty).space
+    assert "objective" not in din.choices and ("loss" in din.choices) == (length == 12)
+
+
+def test_what_a_ranker_sets_itself_is_its_default(tmp_path: Path) -> None:
+    source = ConfigSource(
+        TINY, (f"workspace={tmp_path}", "pretraining.mask_ratio=0.0", "training.learning_rate_decay=cosine")
+    )
+    defaults = TrialRunner(source, "lift", 7, _make_empty).space.defaults
+    assert (defaults["pretraining.mask_ratio"], defaults["training.learning_rate_decay"]) == (0.6, "none")
+    assert TrialRunner(source, OWN, 7, _make_empty).space.defaults["pretraining.mask_ratio"] == 0.0
 
 
 @pytest.mark.slow
