@@ -48,7 +48,7 @@ def compare(
         `metrics`, `columns`, `num_draws`; `rankers`: name -> column -> metric -> `mean`, `spread` (standard deviation over seeds,
         None for one), `best_peer` (None where there is no other), `difference` (positive where the ranker is better), `low` and
         `high` (of its 95 % interval); and `gains`, of the first ranker of kind `ours` over each other one of that kind: name -> column ->
-        metric -> the last three, or nothing where a metric is undefined.
+        metric -> the last three and `by_seed`, the difference of each seed, or nothing where a metric is undefined.
     """
     names = rankers[0].runs[0].names
     signs = np.array([-1.0 if name in LOWER_IS_BETTER else 1.0 for name in names])
@@ -73,7 +73,9 @@ def compare(
                 mean = {"mean": float(values[:, c, m].mean()), "spread": spread}
                 table[name][column][metric] = mean | _find_difference(name, peers, gains, drawn)
             for other in gained:
-                gained[other][column][metric] = _difference(own[0], other, gains, drawn)
+                gain = _difference(own[0], other, gains, drawn)
+                by_seed = signs[m] * (points[own[0]][:, c, m] - points[other][:, c, m])
+                gained[other][column][metric] = gain | ({"by_seed": by_seed.tolist()} if gain else {})
     return {
         "metrics": list(names),
         "columns": list(columns),

@@ -18,7 +18,7 @@ from benchmarks.evidence.compare import MeasuredRanker
 from benchmarks.evidence.evaluation_set import EvaluationSet, read_evaluation_set
 from benchmarks.evidence.measures import measure
 from benchmarks.evidence.run_list import OURS, Group, Row
-from benchmarks.evidence.run_store import RunResult, RunStore
+from benchmarks.evidence.run_store import RunResult, RunStore, hash_code
 from tf_lift import metrics
 from tf_lift.baselines.no_learning import apply_platt, fit_platt
 from tf_lift.baselines.registry import RankerEntry
@@ -29,6 +29,7 @@ from tf_lift.tuning.search import run_search
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
 from tf_lift.workspace import Workspace, write_json
 
+_NO_SEARCH: Mapping[str, Any] = {"trials": 0, "seconds": 0.0}
 _ENCODER_STAGES = ("pretrain", "encode")
 
 
@@ -130,6 +131,7 @@ def _run_row(group: Group, row: Row, effort: Effort, encoders_dir: Path) -> RowO
         "num_parameters": results[0].num_parameters,
         "over_ties": expect_over_ties(group.evaluation, results[0].scores),
         "tuning": tuning,
+        "is_of_earlier_code": any(result.code != hash_code() for result in results),
     }
     return RowOutcome(row, MeasuredRanker(row.label, row.entry.kind, runs), facts)
 
@@ -140,11 +142,13 @@ def _microseconds(results: Sequence[RunResult], num_candidates: int) -> float | 
     return 1e6 * float(np.mean(seconds)) / num_candidates if seconds else None
 
 
-def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, Any], dict[str, Any]]:
+def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, Any], Mapping[str, Any]]:
     """The configuration and settings of a row's runs, and what was done to find them."""
     settings = (_quick_settings(row.entry) if effort.is_quick else {}) | dict(row.settings)
-    if not effort.num_trials or row.entry.kind == "rule" or row.settings:
-        return row.source, settings, {"trials": 0, "seconds": 0.0}
+    if row.settings:
+        return row.source, settings, _find_search(row, effort)
+    if not effort.num_trials or row.entry.kind == "rule":
+        return row.source, settings, _NO_SEARCH
     runner = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set)
     found, _ = run_search(runner, effort.tuner, effort.num_trials)
     tuning = {
@@ -157,6 +161,19 @@ def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, 
     if row.entry.name == OWN:
         return row.source.with_settings(found.best.settings), settings, tuning
     return row.source, settings | dict(found.best.settings), tuning
+
+
+def _find_search(row: Row, effort: Effort) -> Mapping[str, Any]:
+    """What the search did that found a row's settings: the one of most trials, where there was any."""
+    searches_dir = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set).folder
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in searches_dir.glob("*/tuning.json")]
+    given = json.loads(json.dumps(dict(row.settings)))
+    own = [search for search in found if search["best"]["settings"] == given]
+    if not own:
+        return _NO_SEARCH
+    search = max(own, key=lambda search: search["num_trials"])
+    seconds = sum(trial["seconds"] for trial in search["trials"])
+    return {"trials": search["num_trials"], "tuner": search["tuner"], "seconds": seconds}
 
 
 def _quick_settings(entry: RankerEntry) -> dict[str, Any]:
@@ -202,7 +219,7 @@ def _run_or_read(
         seconds = (
             scores.seconds if shared is workspace else _leave_encoder(training_dir, shared.run_dir, scores.seconds)
         )
-        result = RunResult(scores.test, probabilities, seconds, scores.num_parameters, own.candidates_hash)
+        result = RunResult(scores.test, probabilities, seconds, scores.num_parameters, own.candidates_hash, hash_code())
         store.write(identity, result)
         shutil.rmtree(training_dir)  # checkpoints and states, much larger than the answers
     if result.candidates_hash != evaluation.candidates_hash:

@@ -1,6 +1,7 @@
 """The result of one ranker with one seed, on disk, under a hash of all that it depends on."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+import beam
+import tf_lift
 from tf_lift.workspace import write_json
 
 _RESULT, _ANSWERS = "result.json", "answers.npz"
@@ -24,6 +27,7 @@ class RunResult:
         seconds: of each step, wall time.
         num_parameters: numbers of all weights; of trees, their leaves.
         candidates_hash: of what was scored.
+        code: `hash_code` of what made it.
     """
 
     scores: np.ndarray
@@ -31,10 +35,26 @@ class RunResult:
     seconds: Mapping[str, float]
     num_parameters: int
     candidates_hash: str
+    code: str = ""
+
+
+@functools.cache
+def hash_code() -> str:
+    """A hash of the modules that preprocess, train and score."""
+    digest = hashlib.sha256()
+    for package in (tf_lift, beam):
+        folder = Path(package.__path__[0])
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(
+                f"{package.__name__}/{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0"
+            )
+    return digest.hexdigest()[:16]
 
 
 class RunStore:
     """A folder of results.
+
+    A result stays when the code changes, as most changes leave numbers as they are; it remembers which code made it.
 
     Args:
         folder: made if need be.
@@ -72,5 +92,6 @@ class RunStore:
             "seconds": dict(result.seconds),
             "num_parameters": result.num_parameters,
             "candidates_hash": result.candidates_hash,
+            "code": result.code,
         }
         write_json(folder / _RESULT, {"identity": dict(identity), **rest})

@@ -9,6 +9,7 @@ from benchmarks.evidence.measures import LEADING, LOWER_IS_BETTER
 
 _SMALLEST_SPREAD = 5e-5  # what four decimals show
 _OF_PROBABILITIES = "LogLoss is after Platt's scaling on validation where a ranker's scores are no probabilities."
+_SHOWN_TOO = ("HR@10", "LogLoss")  # by slice on a terminal, beside the leading metric
 _TIED = 0.005  # of the leading metric, from where on it is said what ties cost
 
 
@@ -34,10 +35,12 @@ class EvidenceTable:
 
 
 def build_tables(group: Mapping[str, Any]) -> list[EvidenceTable]:
-    """The tables of one group's summary: all metrics, the leading one by slice, and differences to the best peer."""
+    """The tables of one group's summary: all metrics pooled, each by slice, and differences to the best peer."""
     comparison, heading = group["comparison"], group["slicing"]["heading"]
     has_peers = not is_study(comparison)
-    tables = [_build_pooled(group), _build_by_slice(group)]
+    leading = leading_metric(comparison)
+    others = [name for name in comparison["metrics"] if name != leading]
+    tables = [_build_pooled(group), *(_build_by_slice(group, name) for name in (leading, *others))]
     if has_peers and "ours" in comparison["kinds"].values():
         tables.append(_build_own_differences(comparison, heading))
     if comparison["gains"]:
@@ -80,9 +83,12 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
         ]
         for label, row in cells.items()
     ]
+    earlier = [label for label in cells if facts[label]["is_of_earlier_code"]]
     note = (
-        f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
-        f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; trials: of the search for settings on validation; "
+        (f"Of an earlier version of this project's code: {', '.join(earlier)}. " if earlier else "")
+        + f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
+        f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; "
+        "trials: of the search on validation that found the settings (by hand: 0); "
         "s: seconds of a run, but for stages that the configuration's own run had done; "
         "µs: to read and score one test candidate, tracing among it. "
         + (
@@ -115,10 +121,9 @@ def _describe_ties(group: Mapping[str, Any]) -> str:
     return f" {metric} with ties in a random order: {words}." if words else ""
 
 
-def _build_by_slice(group: Mapping[str, Any]) -> EvidenceTable:
+def _build_by_slice(group: Mapping[str, Any], name: str) -> EvidenceTable:
     comparison = group["comparison"]
-    name, columns = leading_metric(comparison), comparison["columns"]
-    rankers = comparison["rankers"]
+    columns, rankers = comparison["columns"], comparison["rankers"]
     return EvidenceTable(
         f"{group['name']}: {name} by {group['slicing']['words']}",
         ["ranker", *(f"{column} ({group['column_slates'][column]:,})" for column in columns)],
@@ -129,6 +134,7 @@ def _build_by_slice(group: Mapping[str, Any]) -> EvidenceTable:
             [name] * len(columns),
         ),
         f"In brackets: targets. {group['slicing']['note']}",
+        is_short=name in (leading_metric(comparison), *_SHOWN_TOO),
     )
 
 
@@ -154,11 +160,14 @@ def _build_gains(comparison: Mapping[str, Any], heading: str) -> EvidenceTable:
     names = comparison["metrics"]
     first = next(name for name, kind in comparison["kinds"].items() if kind == "ours")
     rows = [
-        [label, column, *(format_difference(cells[name]) for name in names)]
+        [label, column, *(_with_seeds(cells[name]) for name in names)]
         for label, columns in comparison["gains"].items()
         for column, cells in columns.items()
     ]
-    note = f"Positive: {first} is better. {_describe_draws(comparison)}"
+    note = (
+        f"Positive: {first} is better. {_describe_draws(comparison)} Below it: each seed's own difference, as the interval holds "
+        "nothing of what another training would change."
+    )
     return EvidenceTable(f"What {first} gains over", ["ranker", heading, *names], rows, frozenset(), note)
 
 
@@ -184,6 +193,11 @@ def _describe_interval(comparison: Mapping[str, Any]) -> str:
 
 def _describe_draws(comparison: Mapping[str, Any]) -> str:
     return f"In brackets: 95 % interval over {comparison['num_draws']:,} paired draws of users with all their targets, of means over seeds."
+
+
+def _with_seeds(cell: Mapping[str, Any]) -> str:
+    by_seed = cell.get("by_seed", [])
+    return format_difference(cell) + (" " + " ".join(f"{value:+.4f}" for value in by_seed) if len(by_seed) > 1 else "")
 
 
 def _with_peer(cell: Mapping[str, Any]) -> str:

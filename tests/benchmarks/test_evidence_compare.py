@@ -142,5 +142,18 @@ def test_a_gain_in_an_undefined_metric_is_left_out() -> None:
         MeasuredRanker(str(place), "ours", [measure(evaluation, of_run, of_run)]) for place, of_run in enumerate(scores)
     ]
     gains = compare(ours, list(evaluation.columns), NUM_USERS, 20)["gains"]["1"][POOLED]
-    assert gains["per-user AUC"] == {} and set(gains["LogLoss"]) == {"difference", "low", "high"}
+    assert gains["per-user AUC"] == {} and set(gains["LogLoss"]) == {"difference", "low", "high", "by_seed"}
     assert format_difference(gains["per-user AUC"]) == "-"
+
+
+def test_a_gain_tells_each_seed_s_own() -> None:
+    evaluation = make_evaluation(SINGLE)
+    scores = np.random.default_rng(2).random((2, 3, 60))
+    ours = [
+        MeasuredRanker(str(place), "ours", [measure(evaluation, seed, seed) for seed in of_ranker])
+        for place, of_ranker in enumerate(scores)
+    ]
+    gain = compare(ours, list(evaluation.columns), NUM_USERS, 20)["gains"]["1"][POOLED]["LogLoss"]
+    losses = [[metrics.log_loss(evaluation.labels, seed) for seed in of_ranker] for of_ranker in scores]
+    np.testing.assert_allclose(gain["by_seed"], np.subtract(losses[1], losses[0]))  # positive where the first is better
+    assert gain["difference"] == pytest.approx(np.mean(gain["by_seed"]))

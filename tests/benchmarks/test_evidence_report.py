@@ -46,6 +46,7 @@ def make_summary() -> dict[str, Any]:
         "microseconds": 12.34,
         "num_parameters": 1234,
         "over_ties": {},
+        "is_of_earlier_code": False,
     }
     group = {
         "name": "shop",
@@ -64,7 +65,7 @@ def make_summary() -> dict[str, Any]:
             "gains": {},
             "kinds": {"tf_lift": "ours", "din": "learned", "a < b": "rule"},
         },
-        "rows": dict.fromkeys(rankers, facts),
+        "rows": dict.fromkeys(rankers, facts) | {"din": facts | {"is_of_earlier_code": True}},
         "faults": {"dien": "It must learn. Received: nothing."},
     }
     settings = {"seeds": [7, 8], "trials": 12, "tuner": "random", "quick": False}
@@ -73,13 +74,21 @@ def make_summary() -> dict[str, Any]:
 
 def test_tables_say_the_numbers_with_all_that_belongs_to_them() -> None:
     (group,) = make_summary()["groups"]
-    pooled, by_gap, own, *differences = build_tables(group)
+    pooled, by_gap, losses, own, *differences = build_tables(group)
     assert pooled.rows[0] == ["tf_lift", "0.8100 ± 0.0020", "0.4100", "12", "2", "61", "12.3", "1,234"]
     assert pooled.rows[2][2] == "-"
     assert pooled.bold == {(0, 1), (0, 2)}
-    assert "0123456789ab" in pooled.note and "100 targets of 30 users" in pooled.note
+    assert (
+        pooled.note.startswith("Of an earlier version of this project's code: din. Candidates 0123456789ab")
+        and "100 targets of 30 users" in pooled.note
+    )
     assert by_gap.columns == ["ranker", "pooled (100)", "over 6 h (40)"]
     assert by_gap.rows[1] == ["din", "0.7500", "0.7500"] and by_gap.bold == {(0, 1), (0, 2)}
+    assert losses.title == "shop: LogLoss by the gap since the last event" and losses.rows[1] == [
+        "din",
+        "0.4300",
+        "0.4300",
+    ]
     assert [row[:3] for row in own.rows] == [
         ["tf_lift", column, "+0.0600 [+0.0500, +0.0700] din"] for column in COLUMNS
     ]
@@ -110,10 +119,10 @@ def test_a_table_without_own_rankers_has_no_part_for_them() -> None:
 def test_what_the_first_own_ranker_gains_over_the_others_has_a_table() -> None:
     (group,) = make_summary()["groups"]
     comparison = group["comparison"]
-    gain = {"difference": 0.01, "low": -0.002, "high": 0.022}
+    gain = {"difference": 0.01, "low": -0.002, "high": 0.022, "by_seed": [0.015, 0.005]}
     comparison["gains"] = {"tf_lift: less": {column: {"AUC": gain, "LogLoss": gain} for column in COLUMNS}}
     (table,) = [table for table in build_tables(group) if table.title == "What tf_lift gains over"]
-    words = "+0.0100 [-0.0020, +0.0220]"
+    words = "+0.0100 [-0.0020, +0.0220] +0.0150 +0.0050"
     assert table.rows == [["tf_lift: less", column, words, words] for column in COLUMNS]
     assert table.note.startswith("Positive: tf_lift is better.") and table.is_short
 

@@ -7,12 +7,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.evidence import run_list, run_rankers
+from benchmarks.evidence import run_list, run_rankers, run_store
 from benchmarks.evidence.evaluation_set import BY_ITEM_ROWS, POOLED, EvaluationSet, hash_candidates, read_evaluation_set
 from benchmarks.evidence.run_list import Group, Row, find_groups, plan_rows
 from benchmarks.evidence.run_rankers import Effort, run_rows
@@ -84,13 +85,14 @@ def make_rows(source: ConfigSource, *entries: RankerEntry) -> tuple[Group, list[
 
 
 def test_store_reads_what_it_wrote_and_nothing_of_another_identity(tmp_path: Path) -> None:
-    store, result = RunStore(tmp_path), RunResult(np.arange(3.0), np.ones(3), {"fit": 1.5}, 4, "hash")
+    store, result = RunStore(tmp_path), RunResult(np.arange(3.0), np.ones(3), {"fit": 1.5}, 4, "hash", "code")
     store.write(IDENTITY, result)
     found = store.read(IDENTITY)
     assert (
         found is not None
         and found.scores.tolist() == [0, 1, 2]
         and (found.seconds, found.num_parameters) == ({"fit": 1.5}, 4)
+        and found.code == "code"
     )
     assert store.read(IDENTITY | {"settings": {"hidden_dims": (8, 5)}}) is None
     other = IDENTITY | {"seed": 8}
@@ -112,6 +114,29 @@ def test_runs_once_a_seed_and_reads_the_second_time(tmp_path: Path, trainer: Tra
         weights = np.ones((1, 3))
         for one, two in zip(before.measured.runs, after.measured.runs, strict=True):
             assert np.array_equal(one.values(weights), two.values(weights))
+
+
+def test_a_result_of_earlier_code_is_used_and_named(
+    tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, rows = make_rows(make_source(tmp_path), PEER)
+    assert [outcome.facts["is_of_earlier_code"] for outcome in run_rows(group, rows, QUICKLY)] == [False]
+    monkeypatch.setattr(run_rankers, "hash_code", lambda: "of today")
+    assert [outcome.facts["is_of_earlier_code"] for outcome in run_rows(group, rows, QUICKLY)] == [True]
+    assert len(trainer.calls) == 2
+
+
+def test_code_is_what_preprocesses_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = [SimpleNamespace(__name__=name, __path__=[str(tmp_path / name)]) for name in ("tf_lift", "beam")]
+    for package in packages:
+        monkeypatch.setattr(run_store, package.__name__, package)
+        Path(package.__path__[0]).mkdir()
+        (Path(package.__path__[0]) / "module.py").write_text("x = 1\n")
+    hash_code = run_store.hash_code.__wrapped__
+    first = hash_code()
+    assert hash_code() == first
+    (tmp_path / "beam" / "module.py").write_text("x = 2\n")
+    assert hash_code() != first
 
 
 def test_own_configurations_share_their_encoder(new_tiny: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +263,14 @@ def test_a_peer_may_have_settings_after_its_name(tmp_path: Path, trainer: Traine
     effort = dataclasses.replace(QUICKLY, seeds=(7,), num_trials=5)  # settings that are given are not searched
     (outcome,) = run_rows(group, rows[2:], effort)
     assert trainer.calls == [("din", 7, chosen)]
+    for number, settings in ((3, {"learning_rate": 0.01}), (4, chosen)):  # what found them is told, if a search did
+        trials = [TrialRow(str(place), settings, 0.5, 2.0) for place in range(number + 1)]
+        folder = tmp_path / "tiny" / "tuning" / "din" / f"random-{number}"
+        folder.mkdir(parents=True)
+        objective = Objective("LogLoss", "min")
+        TuningResult("din", "tiny", "a protocol.", "random", 7, objective, trials).write(folder)
+    (searched,) = run_rows(group, rows[2:], effort)
+    assert searched.facts["tuning"] == {"trials": 4, "tuner": "random", "seconds": 10.0}
     assert outcome.facts["settings"] == chosen and outcome.facts["tuning"]["trials"] == 0
     for wrong, message in (
         ("tf_lift predictor.dropout_rate=0.5", "for peers .* Received: 'tf_lift predictor.dropout_rate=0.5'"),

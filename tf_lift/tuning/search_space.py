@@ -1,5 +1,6 @@
 """The settings that a search may choose, and how KerasTuner's values are read as them."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -19,11 +20,13 @@ class SearchSpace:
         defaults: setting -> the value that it has without a choice.
         needs: setting -> (another setting, the value that it must have for this one to say anything). Where it has another, this
             one keeps its default.
+        otherwise: setting of `needs` -> the value that it has then instead, where the default would not fit.
     """
 
     choices: Mapping[str, tuple[Any, ...]]
     defaults: Mapping[str, Any]
     needs: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
+    otherwise: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, (parent, _) in self.needs.items():
@@ -46,14 +49,13 @@ class SearchSpace:
             values, default = self._all_values(name, choices), _encode(self.defaults[name])
             if len(values) < 2:
                 continue
-            parent, needed = self.needs.get(name, (None, None))
-            if parent not in self.choices:
-                parent = None
-            condition = {"parent_name": parent, "parent_values": [_encode(needed)]} if parent else {}
-            if isinstance(default, bool):
-                space.Boolean(name, default=default, **condition)
-            else:
-                space.Choice(name, values, default=default, **condition)
+            with contextlib.ExitStack() as scopes:
+                for parent, needed in self._conditions(name):
+                    scopes.enter_context(space.conditional_scope(parent, [_encode(needed)]))
+                if isinstance(default, bool):
+                    space.Boolean(name, default=default)
+                else:
+                    space.Choice(name, values, default=default)
         return space
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +71,17 @@ class SearchSpace:
             decoded = json.loads(value) if isinstance(value, str) else value
             if _encode(decoded) != _encode(self.defaults[name]):
                 chosen[name] = decoded
+        for name, value in self.otherwise.items():
+            if name in self.choices and name not in values and _encode(value) != _encode(self.defaults[name]):
+                chosen[name] = value
         return chosen
+
+    def _conditions(self, name: str) -> list[tuple[str, Any]]:
+        """What a setting needs, and what that needs in turn, the outermost first; without what is not searched."""
+        if name not in self.needs:
+            return []
+        parent, needed = self.needs[name]
+        return self._conditions(parent) + ([(parent, needed)] if parent in self.choices else [])
 
     def _all_values(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
         values = [_encode(value) for value in choices]

@@ -11,7 +11,7 @@ import pytest
 
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.baselines.ranker_scores import RankerScores
-from tf_lift.config import Predictor, load_config
+from tf_lift.config import Encoder, Predictor, Pretraining, Retrieval, Situation, load_config
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.objective import choose_objective, measure_objective
 from tf_lift.tuning.own_space import build_own_space
@@ -55,6 +55,26 @@ def test_every_value_is_drawn_and_what_needs_another_only_with_it() -> None:
     assert [setting for setting in drawn if "of_on" in setting]
 
 
+def test_what_needs_another_needs_what_that_one_needs() -> None:
+    needs = {"b": ("a", True), "c": ("b", True)}
+    space = SearchSpace({"a": (True, False), "b": (True, False), "c": (1, 2)}, {"a": True, "b": True, "c": 1}, needs)
+    drawn = draw(space, 40)
+    assert {(one.get("a", True), one.get("b", True), one.get("c", 1)) for one in drawn} == {
+        (True, True, 1),
+        (True, True, 2),
+        (True, False, 1),
+        (False, True, 1),
+    }
+
+
+def test_what_does_not_fit_without_another_has_another_value_there() -> None:
+    space = SearchSpace(
+        {"on": (True, False), "of_on": (1, 2)}, {"on": True, "of_on": 2}, {"of_on": ("on", True)}, {"of_on": 0}
+    )
+    assert space.settings({"on": False}) == {"on": False, "of_on": 0}
+    assert space.settings({"on": True, "of_on": 2}) == {} and space.settings({"on": True, "of_on": 1}) == {"of_on": 1}
+
+
 def test_a_setting_comes_after_what_it_needs_and_has_a_default() -> None:
     with pytest.raises(ValueError, match="must come after the one that it needs. Received: 'a' before 'b'"):
         SearchSpace({"a": (1, 2), "b": (1, 2)}, {"a": 1, "b": 1}, {"a": ("b", 1)})
@@ -65,11 +85,20 @@ def test_a_setting_comes_after_what_it_needs_and_has_a_default() -> None:
 def test_own_space_has_every_switch_and_its_defaults_are_the_configuration_s() -> None:
     config = load_config(TINY)
     space = build_own_space(config)
-    hints = typing.get_type_hints(Predictor)
-    switches = {
-        f"predictor.{name}" for name, hint in hints.items() if hint is bool or typing.get_origin(hint) is typing.Literal
+    sections = {
+        "retrieval": Retrieval,
+        "encoder": Encoder,
+        "pretraining": Pretraining,
+        "predictor": Predictor,
+        "situation": Situation,
     }
-    assert len(switches) > 8 and switches <= set(space.choices)
+    switches = {
+        f"{section}.{name}"
+        for section, cls in sections.items()
+        for name, hint in typing.get_type_hints(cls).items()
+        if hint is bool or typing.get_origin(hint) is typing.Literal
+    }
+    assert len(switches) > 20 and switches - set(space.choices) == {"situation.tables"}
     for part in ("num_neighbours", "context_length"):
         assert f"retrieval.{part}" in space.choices
     for name, default in space.defaults.items():
@@ -80,11 +109,19 @@ def test_own_space_has_every_switch_and_its_defaults_are_the_configuration_s() -
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("encoder.kind=bidirectional", "pretraining.targets=masked"), HONEST], ids=str
+    "overrides",
+    [
+        (),
+        ("encoder.kind=bidirectional", "pretraining.targets=masked"),
+        HONEST,
+        (*HONEST, "pretraining.mask_ratio=0.0", "pretraining.next_item=true", "predictor.next_item_logit=true"),
+        ("situation.overlap=true", "situation.encoded_neighbours=2", "encoder.state_dim=30", "encoder.num_heads=3"),
+    ],
+    ids=str,
 )
 def test_what_the_own_space_draws_is_a_configuration(overrides: tuple[str, ...]) -> None:
     source = ConfigSource(TINY, overrides)
-    for settings in draw(build_own_space(source.load()), 40):
+    for settings in draw(build_own_space(source.load()), 100):
         source.with_settings(settings).load()
 
 
