@@ -22,8 +22,8 @@ def describe_reasons(
 
     Returns:
         `because_item` string, "" where there is no other; `because_went_on` int64, how many positive rows of it had the candidate among
-        the next positive ones; and `because_people` int64, how many positive rows of it there are: [B, C, NUM_REASONS] each, as of the
-        newest snapshot.
+        the next positive ones; and `because_times` int64, how many positive rows of it there are, which are as many people where nobody
+        has an item twice: [B, C, NUM_REASONS] each, as of the newest snapshot.
     """
     items = history.fields[..., item_index]  # [B, m]
     num_rows = items.shape[1]
@@ -45,5 +45,5 @@ def describe_reasons(
     return {
         "because_item": tf.where(is_there, tf.gather(names, choose(items[:, None])), ""),
         "because_went_on": choose(found.totals),
-        "because_people": choose(found.rows),
+        "because_times": choose(found.rows),
     }

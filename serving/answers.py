@@ -40,12 +40,35 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """One of the user's last items, and how often the candidate followed it.
+
+    Attributes:
+        item: The item that the user had.
+        went_on: How many of `times` the candidate was among what the same person liked next.
+        times: How often somebody liked the item: as many people where nobody has an item twice.
+    """
+
+    item: str
+    went_on: int
+    times: int
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """A candidate, the model's answer for it, and the neighbours that it rests on, as the model orders them."""
+    """A candidate, the model's answer for it, and what it rests on, as the model orders it.
+
+    Attributes:
+        item: The item's id, as in the request.
+        probability: Of the positive behaviour, in 0..1.
+        neighbours: The interactions that were retrieved for it.
+        reasons: What followed the user's last items, where the model has tables of that.
+    """
 
     item: str
     probability: float
     neighbours: tuple[Neighbour, ...]
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,15 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.answers import Explanation, ModelMetadata, PairProbability, RankedItem, ServiceHealth, VersionStatus
+from serving.answers import (
+    Explanation,
+    ModelMetadata,
+    PairProbability,
+    RankedItem,
+    ServiceHealth,
+    SignatureMetadata,
+    VersionStatus,
+)
 from serving.channel import MAX_ATTEMPTS, TlsFiles, open_channel
 from serving.model_messages import SIGNATURE_DEF_FIELD, read_metadata, read_version_statuses
 from serving.pair_messages import (
@@ -125,7 +133,7 @@ class RankingClient:
         return read_ranked_items(self._predict(signature_name, requests), requests)
 
     def explain(self, request: RankRequest) -> list[Explanation]:
-        """Ranks as `rank` does, with the history in the model's log, and shows the neighbours behind each probability.
+        """Ranks as `rank` does, with the history in the model's log, and shows what is behind each probability.
 
         Raises:
             ServingError: The server cannot be reached, or refuses the request.
@@ -192,22 +200,24 @@ class RankingClient:
         try:
             if self._served is None:
                 self._served = self._read_metadata(deadline)
-            input_names = self._find_inputs(self._served, signature_name)
-            message = build_predict_request(self.model_name, signature_name, requests, input_names, _now())
+            signature = self._find_signature(self._served, signature_name)
+            message = build_predict_request(
+                self.model_name, signature_name, requests, signature.inputs, _now(), signature.outputs
+            )
             return self._call(self._prediction_service.Predict, message, deadline)
         except ValueError as error:
             if not isinstance(error, ServingError) or error.code == grpc.StatusCode.INVALID_ARGUMENT.name:
                 self._served = None  # A version with other inputs may have been loaded since: the next call looks.
             raise
 
-    def _find_inputs(self, served: ModelMetadata, signature_name: str) -> list[str]:
+    def _find_signature(self, served: ModelMetadata, signature_name: str) -> SignatureMetadata:
         if signature_name not in served.signatures:
             raise ValueError(
                 f"The model `{self.model_name}` must have the signature `{signature_name}`. "
                 f"Received: version {served.version} with {sorted(served.signatures)}. "
                 "Serve a model that export.saved_model wrote."
             )
-        return list(served.signatures[signature_name].inputs)
+        return served.signatures[signature_name]
 
     def _read_metadata(self, deadline: float) -> ModelMetadata:
         request = get_model_metadata_pb2.GetModelMetadataRequest(

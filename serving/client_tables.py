@@ -66,6 +66,9 @@ def _print_explanation(console: Console, explanation: Explanation) -> None:
         _print_table(console, title, headers, rows)
     else:
         console.print(f"{title}, no neighbours\n", markup=False)
+    for reason in explanation.reasons:
+        words = f"because of {reason.item}: {reason.went_on:,} of the {reason.times:,} times that somebody had it, this followed"
+        console.print(words, markup=False)
 
 
 def _print_table(console: Console, title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

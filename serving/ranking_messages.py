@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from serving.answers import Explanation, Neighbour, RankedItem
+from serving.answers import Explanation, Neighbour, RankedItem, Reason
 from serving.published_protos import predict_pb2, tensor_pb2, types_pb2
 from serving.rank_request import HistoryInteraction, RankRequest
 from serving.tensor_lists import decode_lists, dtype_name, encode_strings, encode_times
@@ -19,6 +19,7 @@ EXPLAIN_SIGNATURE = "explain"
 _PROBABILITIES = "probabilities"
 _NEIGHBOUR_OUTPUTS = ("neighbour_user", "neighbour_item", "neighbour_time", "neighbour_score", "attention")
 _NEXT_ITEMS = "neighbour_next_items"
+_REASON_OUTPUTS = ("because_item", "because_went_on", "because_times")  # of a model with tables of transitions
 _OUTPUTS = {  # name -> (rank, dtype)
     _PROBABILITIES: (2, types_pb2.DT_FLOAT),
     "neighbour_user": (3, types_pb2.DT_STRING),
@@ -27,6 +28,9 @@ _OUTPUTS = {  # name -> (rank, dtype)
     "neighbour_score": (3, types_pb2.DT_FLOAT),
     "attention": (3, types_pb2.DT_FLOAT),
     _NEXT_ITEMS: (4, types_pb2.DT_STRING),
+    "because_item": (3, types_pb2.DT_STRING),
+    "because_went_on": (3, types_pb2.DT_INT64),
+    "because_times": (3, types_pb2.DT_INT64),
 }
 _SLATE_INPUTS = frozenset({"user", "candidates", "time"})
 _HISTORY = "history_"
@@ -34,7 +38,12 @@ _HISTORY_INPUTS = frozenset({"history_items", "history_behaviours", "history_tim
 
 
 def build_predict_request(
-    model_name: str, signature_name: str, requests: Sequence[RankRequest], input_names: Collection[str], now: int
+    model_name: str,
+    signature_name: str,
+    requests: Sequence[RankRequest],
+    input_names: Collection[str],
+    now: int,
+    output_names: Collection[str] = (),
 ) -> predict_pb2.PredictRequest:
     """Builds one request for B = len(requests) slates, which asks for the outputs that are read.
 
@@ -44,6 +53,7 @@ def build_predict_request(
         requests: At least one; those for `RANK_SIGNATURE` without a history send an empty one.
         input_names: The inputs that the model's signature has. All are sent, "" where a request says nothing.
         now: The as-of time, epoch seconds, of requests that have none.
+        output_names: The outputs that the signature has; of those that only some models have, these are asked for.
 
     Raises:
         ValueError: A request names a context field or an attribute that the signature does not have.
@@ -73,7 +83,8 @@ def build_predict_request(
     message.model_spec.name = model_name
     message.model_spec.signature_name = signature_name
     if signature_name == EXPLAIN_SIGNATURE:
-        message.output_filter.extend([*_NEIGHBOUR_OUTPUTS, _NEXT_ITEMS])
+        reasons = _REASON_OUTPUTS if set(_REASON_OUTPUTS) <= set(output_names) else ()
+        message.output_filter.extend([*_NEIGHBOUR_OUTPUTS, _NEXT_ITEMS, *reasons])
     return message
 
 
@@ -133,7 +144,7 @@ def read_ranked_items(response: predict_pb2.PredictResponse, requests: Sequence[
 def read_explanations(response: predict_pb2.PredictResponse, request: RankRequest) -> list[Explanation]:
     """Reads the answer to an explain request, highest probability first, then in the request's order.
 
-    Neighbours and next items without an id are padding, and left out. Bytes that are no UTF-8 become U+FFFD.
+    Neighbours, next items and reasons without an id are padding, and left out. Bytes that are no UTF-8 become U+FFFD.
 
     Raises:
         ValueError: The answer lacks an output, or one has another shape.
@@ -141,6 +152,8 @@ def read_explanations(response: predict_pb2.PredictResponse, request: RankReques
     probabilities = _read_output(response, _PROBABILITIES, [request])[0]  # [C]
     columns = [_read_output(response, name, [request])[0] for name in _NEIGHBOUR_OUTPUTS]  # each [C, K]
     next_items = _read_output(response, _NEXT_ITEMS, [request])[0]  # [C, K, N]
+    has_reasons = all(name in response.outputs for name in _REASON_OUTPUTS)
+    because = [_read_output(response, name, [request])[0] for name in _REASON_OUTPUTS] if has_reasons else []
     explanations = []
     for c, item in enumerate(request.items):
         neighbours = tuple(
@@ -157,7 +170,12 @@ def read_explanations(response: predict_pb2.PredictResponse, request: RankReques
             )
             if user and neighbour_item
         )
-        explanations.append(Explanation(item, probabilities[c], neighbours))
+        reasons = tuple(
+            Reason(name.decode(errors="replace"), went_on, times)
+            for name, went_on, times in zip(*(column[c] for column in because), strict=True)
+            if name
+        )
+        explanations.append(Explanation(item, probabilities[c], neighbours, reasons))
     return sorted(explanations, key=lambda explanation: -explanation.probability)
 
 

@@ -185,8 +185,8 @@ def test_reasons_are_what_followed_the_users_last_items(tiny: Any) -> None:
             names = [vocabulary.value(one) if total else "" for total, one in (*wanted, *[(0, 0)] * 3)][:3]
             assert [name.decode() for name in answers["because_item"][0, place]] == names
             assert answers["because_went_on"][0, place].tolist() == [total for total, _ in (*wanted, *[(0, 0)] * 3)][:3]
-            people = [int(rows[one]) if total else 0 for total, one in (*wanted, *[(0, 0)] * 3)][:3]
-            assert answers["because_people"][0, place].tolist() == people
+            times = [int(rows[one]) if total else 0 for total, one in (*wanted, *[(0, 0)] * 3)][:3]
+            assert answers["because_times"][0, place].tolist() == times
             num_found += sum(map(bool, names))
     assert num_found > 12
 

@@ -53,6 +53,7 @@ class StubRanker(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self.calls: Counter[str] = Counter()
         self.inputs: dict[str, np.ndarray] = {}  # of the last Predict
         self.next_item = b"i5-next"
+        self.has_reasons = False
         self.released = threading.Event()  # Unset, Predict waits for it.
         self.released.set()
 
@@ -87,7 +88,11 @@ class StubRanker(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         twin[..., 0] = self.inputs["user"][:, np.newaxis] + b"-twin"
         following = np.full((*shape, 2), b"", object)
         following[..., 0, 0] = self.next_item
+        reasons = (*candidates.shape, 2)  # one, and one padding
         return {
+            "because_item": np.broadcast_to(np.array([b"x", b""], object), reasons),
+            "because_went_on": np.broadcast_to(np.array([41, 0]), reasons),
+            "because_times": np.broadcast_to(np.array([1212, 0]), reasons),
             "neighbour_user": twin,
             "neighbour_item": np.where(twin != b"", candidates[..., np.newaxis], b""),
             "neighbour_time": np.broadcast_to(self.inputs["time"][:, np.newaxis, np.newaxis] - 60, shape),
@@ -133,6 +138,8 @@ class StubRanker(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
                     signature.inputs[key].tensor_shape.dim.add(size=-1)
             signature.outputs["mask"].dtype = types_pb2.DT_BOOL
             signature.outputs["mask"].tensor_shape.unknown_rank = True
+            for key in ("because_item", "because_went_on", "because_times") if self.has_reasons else ():
+                signature.outputs[key].tensor_shape.unknown_rank = True
         signatures.signature_def["__saved_model_init_op"].SetInParent()
         response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=request.model_spec)
         response.model_spec.version.value = 3

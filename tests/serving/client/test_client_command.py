@@ -115,6 +115,15 @@ def test_explain(target, capsys):
         "attention": 1.0,
         "next_items": ["i5-next"],
     }
+    assert "because" not in table
+
+
+def test_reasons_are_shown_where_the_model_has_them(target, stub, capsys):
+    stub.has_reasons = True
+    assert run(parse_args(["explain", "--server", target, *SLATE])) == 0
+    assert "because of x: 41 of the 1,212 times that somebody had it, this followed" in capsys.readouterr().out
+    (reason,) = run_json(capsys, "explain", "--server", target, *SLATE)[0]["reasons"]
+    assert reason == {"item": "x", "went_on": 41, "times": 1212}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

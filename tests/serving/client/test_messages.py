@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import (
@@ -12,12 +13,20 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.answers import Explanation, Reason
 from serving.model_messages import read_metadata, read_version_statuses
 from serving.pair_messages import build_examples, read_classifications, read_regressions
 from serving.rank_request import RankRequest, UserItemPair
 from serving.ranking_messages import build_predict_request, read_explanations, read_ranked_items
 
 SLATE_INPUTS = ["user", "candidates", "time"]
+NEIGHBOURS = {
+    "neighbour_user": np.bytes_,
+    "neighbour_item": np.bytes_,
+    "neighbour_time": np.int64,
+    "neighbour_score": np.float32,
+    "attention": np.float32,
+}
 PAIRS = [UserItemPair("u", "a")]
 
 
@@ -33,7 +42,10 @@ def test_requests_ask_for_the_outputs_that_are_read():
     ranking = build_predict_request("tiny", "rank_known_user", requests, SLATE_INPUTS, now=5)
     assert list(ranking.output_filter) == ["probabilities"]
     explaining = build_predict_request("tiny", "explain", requests, SLATE_INPUTS, now=5)
-    assert "neighbour_next_items" in explaining.output_filter
+    assert "neighbour_next_items" in explaining.output_filter and "because_item" not in explaining.output_filter
+    with_tables = {"because_item", "because_went_on", "because_times"}
+    asked = build_predict_request("tiny", "explain", requests, SLATE_INPUTS, 5, with_tables).output_filter
+    assert with_tables <= set(asked) and len(asked) == len(set(asked))
     assert tf.make_ndarray(explaining.inputs["time"]).tolist() == [5]
     assert (explaining.model_spec.name, explaining.model_spec.signature_name) == ("tiny", "explain")
 
@@ -56,6 +68,23 @@ def test_answers_padded_to_the_longest_slate_of_a_batch_are_read():
 def test_answers_of_another_model_are_refused(outputs, message):
     with pytest.raises(ValueError, match=message):
         read_ranked_items(answer(**outputs), [RankRequest("u", ["a", "b"])])
+
+
+def test_reasons_are_read_without_padding():
+    empty = {name: np.empty((1, 2, 0), kind) for name, kind in NEIGHBOURS.items()}
+    response = answer(
+        probabilities=[[0.4, 0.6]],
+        neighbour_next_items=np.empty((1, 2, 0, 1), np.bytes_),
+        because_item=[[["x", "y\N{SNOWMAN}"], ["x", ""]]],
+        because_went_on=np.array([[[41, 3], [7, 0]]], np.int64),
+        because_times=np.array([[[212, 9], [212, 0]]], np.int64),
+        **empty,
+    )
+    explanations = read_explanations(response, RankRequest("u", ["a", "b"]))
+    assert explanations == [
+        Explanation("b", pytest.approx(0.6), (), (Reason("x", 7, 212),)),
+        Explanation("a", pytest.approx(0.4), (), (Reason("x", 41, 212), Reason("y\N{SNOWMAN}", 3, 9))),
+    ]
 
 
 def test_explanations_of_another_model_are_refused():
