@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from benchmarks.evidence import command
 from benchmarks.evidence.evaluation_set import read_evaluation_set
 from benchmarks.evidence.run_list import Group, Row
 from benchmarks.evidence.run_rankers import make_data_set
-from benchmarks.evidence.study_list import STUDIES, Study, find_study
+from benchmarks.evidence.study_list import COST, STUDIES, Study, find_study
 from tf_lift.baselines.registry import find_ranker
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.ranker_tuner import TUNERS
@@ -64,9 +64,18 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     """
     source = ConfigSource(Path(flags.config), tuple(flags.set))
     study = find_study(flags.study, source.load())
-    return command.run_groups(flags, lambda: [plan_study(source, study)]) | {
-        "title": f"{study.title}: {study.question}"
-    }
+    summary = command.run_groups(flags, lambda: [plan_study(source, study)])
+    for group in summary["groups"]:
+        group["axis"] = {"words": study.axis, "places": _find_places(study, group["rows"])}
+    return summary | {"title": f"{study.title}: {study.question}"}
+
+
+def _find_places(study: Study, rows: Mapping[str, Any]) -> dict[str, float]:
+    """Where each row stands on the study's axis."""
+    if study.axis == COST:
+        return {label: facts["microseconds"] for label, facts in rows.items() if facts["microseconds"] is not None}
+    places = {variant.label: variant.value for variant in study.variants if variant.label in rows}
+    return {label: value for label, value in places.items() if value is not None}
 
 
 def main() -> None:

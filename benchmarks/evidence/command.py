@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.evidence.compare import NUM_DRAWS, compare
 from benchmarks.evidence.evaluation_set import SLICINGS
 from benchmarks.evidence.page import to_markdown, write_page
-from benchmarks.evidence.plots import plot_group
+from benchmarks.evidence.plots import plot_axis, plot_group
 from benchmarks.evidence.run_list import Group, Row, find_groups, parse_sources, plan_rows
 from benchmarks.evidence.run_rankers import Effort, RowOutcome, make_data_set, run_rows
 from benchmarks.evidence.tables import EvidenceTable, build_tables
@@ -117,12 +117,16 @@ def report(summary: Mapping[str, Any], folder: Path, name: str, title: str, cons
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{name}.json", summary)
-    groups: dict[str, tuple[str, list[EvidenceTable], Path]] = {}
+    groups: dict[str, tuple[str, list[EvidenceTable], list[Path]]] = {}
     for group in summary["groups"]:
-        plot = folder / f"{name}-{re.sub(r'[^0-9a-z_]+', '_', group['name'])}.png"
-        plot_group(group, plot)
+        stem = f"{name}-{re.sub(r'[^0-9a-z_]+', '_', group['name'])}"
+        plots = [folder / f"{stem}.png"]
+        plot_group(group, plots[0])
+        if len(group.get("axis", {}).get("places", {})) > 1:
+            plots.append(folder / f"{stem}-along.png")
+            plot_axis(group, plots[1])
         tables = build_tables(group)
-        groups[group["name"]] = (group["protocol"], tables, plot)
+        groups[group["name"]] = (group["protocol"], tables, plots)
         for table in tables:
             if table.is_short:
                 _print_table(table, group["protocol"], console)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.evidence.tables import EvidenceTable
 
+_PLOTS = ("Differences between rankers", "Numbers along the study's axis")
 _STYLE = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1b1f24;--muted:#5b6470;--line:#d9dee5}
 @media(prefers-color-scheme:dark){:root{--page:#14171b;--card:#1c2026;--ink:#e6e9ee;--muted:#9aa5b1;--line:#363d47}}
@@ -29,7 +30,7 @@ img{display:block;max-width:100%;background:#fff;border-radius:.4rem}
 
 
 def write_page(
-    path: Path, title: str, introduction: str, groups: Mapping[str, tuple[str, Sequence[EvidenceTable], Path]]
+    path: Path, title: str, introduction: str, groups: Mapping[str, tuple[str, Sequence[EvidenceTable], Sequence[Path]]]
 ) -> None:
     """Writes the page: one file with everything inside, that needs no network.
 
@@ -37,13 +38,14 @@ def write_page(
         path: the file.
         title: its heading.
         introduction: sentences below it.
-        groups: name -> (protocol, tables, plot's PNG).
+        groups: name -> (protocol, tables, the plots' PNGs).
     """
     parts = []
-    for name, (protocol, tables, plot) in groups.items():
-        image = base64.b64encode(plot.read_bytes()).decode("ascii")
+    for name, (protocol, tables, plots) in groups.items():
         parts.append(f"<h2>{_text(name)}</h2><p class=note>{_text(protocol)}</p>")
-        parts.append(f'<section><img alt="Differences between rankers" src="data:image/png;base64,{image}"></section>')
+        for words, plot in zip(_PLOTS, plots, strict=False):
+            image = base64.b64encode(plot.read_bytes()).decode("ascii")
+            parts.append(f'<section><img alt="{words}" src="data:image/png;base64,{image}"></section>')
         parts += [_section(table) for table in tables]
     body = "\n".join(parts)
     path.write_text(
@@ -55,15 +57,19 @@ def write_page(
     )
 
 
-def to_markdown(title: str, introduction: str, groups: Mapping[str, tuple[str, Sequence[EvidenceTable], Path]]) -> str:
+def to_markdown(
+    title: str, introduction: str, groups: Mapping[str, tuple[str, Sequence[EvidenceTable], Sequence[Path]]]
+) -> str:
     """The same as Markdown, the plots by the names of their files.
 
     Args:
         title, introduction, groups: as `write_page` takes them.
     """
     lines = [f"# {title}", "", introduction]
-    for name, (protocol, tables, plot) in groups.items():
-        lines += ["", f"## {name}", "", protocol, "", f"![Differences between rankers]({plot.name})"]
+    for name, (protocol, tables, plots) in groups.items():
+        lines += ["", f"## {name}", "", protocol]
+        for words, plot in zip(_PLOTS, plots, strict=False):
+            lines += ["", f"![{words}]({plot.name})"]
         for table in tables:
             lines += ["", f"### {table.title}", "", _markdown_row(table.columns)]
             lines.append("| --- |" + " ---: |" * (len(table.columns) - 1))

@@ -1,4 +1,4 @@
-"""The plot of a comparison: how far each ranker is from the best peer, by gap."""
+"""The plots of a comparison: how far each ranker is from the best peer, by gap; and a study's numbers along its axis."""
 
 import textwrap
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.evidence.evaluation_set import POOLED
 from benchmarks.evidence.measures import LOWER_IS_BETTER
+from benchmarks.evidence.study_list import COST
 from benchmarks.evidence.tables import is_study, leading_metric
 
 _COLOURS = {"ours": "#c2410c", "learned": "#2563c9", "rule": "#57606a"}
@@ -54,6 +55,45 @@ def plot_group(group: Mapping[str, Any], path: Path) -> None:
     kinds = [kind for kind in _COLOURS if kind in comparison["kinds"].values()]
     handles = [panels[0].plot([], [], "o-", color=_COLOURS[kind], label=_WORDS[kind])[0] for kind in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def plot_axis(group: Mapping[str, Any], path: Path) -> None:
+    """Draws the leading metric along a study's axis, a panel a column, with the standard deviation over seeds.
+
+    Args:
+        group: one group's summary, with `axis`.
+        path: the PNG.
+    """
+    comparison, axis = group["comparison"], group["axis"]
+    metric, columns, places = leading_metric(comparison), comparison["columns"], axis["places"]
+    is_cost = axis["words"] == COST
+    labels = sorted(places, key=lambda label: places[label])
+    figure = Figure(figsize=(1.0 + 2.9 * len(columns), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    for panel, column in zip(panels, columns, strict=True):
+        cells = [comparison["rankers"][label][column][metric] for label in labels]
+        panel.errorbar(
+            [places[label] for label in labels],
+            [cell["mean"] for cell in cells],
+            [cell["spread"] or 0.0 for cell in cells],
+            fmt="o" if is_cost else "o-",
+            color=_COLOURS["ours"],
+            capsize=3,
+        )
+        if is_cost:
+            panel.set_xscale("log")
+            panel.margins(x=0.35)
+            for label, cell in zip(labels, cells, strict=True):
+                panel.annotate(
+                    label, (places[label], cell["mean"]), (0, 6), textcoords="offset points", ha="center", fontsize=8
+                )
+        panel.set_title(f"{column} ({group['column_slates'][column]:,})", fontsize=10)
+        panel.tick_params(labelsize=8)
+        panel.grid(True, alpha=0.3)
+    panels[0].set_ylabel(metric)
+    figure.supxlabel(axis["words"], fontsize=10)
+    figure.suptitle(f"{group['name']}: {metric}, mean and standard deviation over seeds", fontsize=11)
     figure.savefig(path, dpi=130)
 
 

@@ -1,10 +1,12 @@
 """The paper's studies and this project's own questions, as the rows of a table each."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_AGE, BY_GAP, Slicing
+from tf_lift.baselines.dert import DERTSettings
 from tf_lift.config import RELATIONS, Config
 from tf_lift.tuning.trial_runner import OWN
 
@@ -16,6 +18,9 @@ _AT_MASKED_ROWS = {
 }
 
 
+COST = "µs to read and score a candidate"
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """One row of a study.
@@ -24,11 +29,13 @@ class Variant:
         label: as tables and plots call it.
         settings: "section.key" -> value, where they differ from the configuration's.
         ranker: a name of the registry.
+        value: where the row stands on the study's axis.
     """
 
     label: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ranker: str = OWN
+    value: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +47,14 @@ class Study:
         question: what it asks, and where the paper does.
         variants: the first is what the others are compared with.
         slicing: the columns.
+        axis: what a plot shows the leading metric along: words for the variants' `value`s, or COST; empty: there is no such plot.
     """
 
     title: str
     question: str
     variants: Sequence[Variant]
     slicing: Slicing = BY_GAP
+    axis: str = ""
 
 
 def _encoders(config: Config) -> Study:
@@ -61,6 +70,7 @@ def _encoders(config: Config) -> Study:
         settings: dict[str, Any] = {"encoder.kind": kind}
         words = f"{kind}, pretrained"
         if kind == "bidirectional" and not has_classes:
+            logging.info("Encoders: bidirectional is left out; its loss needs rows of more than one class (eq. 10).")
             continue
         if kind == "bidirectional" and not is_masked:
             settings, words = settings | _AT_MASKED_ROWS, f"{words} at masked rows"
@@ -120,8 +130,8 @@ def _read(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 def _numbers(title: str, question: str, key: str, symbol: str, values: Sequence[float], config: Config) -> Study:
     own = _read(config, [key])[key]
-    others = [Variant(f"{symbol} = {value}", {key: value}) for value in values if value != own]
-    return Study(title, question, [Variant(f"{symbol} = {own}"), *others])
+    others = [Variant(f"{symbol} = {value}", {key: value}, value=value) for value in values if value != own]
+    return Study(title, question, [Variant(f"{symbol} = {own}", value=own), *others], axis=f"{key} ({symbol})")
 
 
 def _mask_ratio(config: Config) -> Study:
@@ -134,13 +144,14 @@ def _mask_ratio(config: Config) -> Study:
 def _inference(_: Config) -> Study:
     rankers = [Variant(name, ranker=name) for name in (OWN, "rim", "bert4rec")]
     question = "What does a score cost, with neighbours found before? (Figure 5: µs, reading and the first batch's tracing among them)"
-    return Study("Inference", question, rankers)
+    return Study("Inference", question, rankers, axis=COST)
 
 
 def _retrieval(config: Config) -> Study:
     own = Variant(f"tf_lift, BM25, contexts: {config.predictor.contexts}")
     none = Variant("tf_lift, no neighbours' contexts", {"predictor.contexts": "none"})
-    peers = [Variant(f"{name}, {words}", ranker=name) for name, words in (("rim", "BM25"), ("dert", "learned"))]
+    learned = f"learned, the newest {DERTSettings().max_pool_rows:,} rows"
+    peers = [Variant(f"{name}, {words}", ranker=name) for name, words in (("rim", "BM25"), ("dert", learned))]
     return Study("Retrieval", "BM25 or learned retrieval?", [own, none, *peers])
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.evidence import command
 from benchmarks.evidence.evaluation_set import BY_GAP, BY_ITEM_ROWS, Slicing
+from benchmarks.evidence.study_list import COST
 from benchmarks.evidence.tables import build_tables, format_difference
 
 COLUMNS = ("pooled", "over 6 h")
@@ -142,6 +143,16 @@ def test_report_is_written_and_printed(tmp_path: Path) -> None:
             assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "shop: no numbers of dien: It must learn. Received: nothing." in printed.getvalue()
     assert "[+0.0500," in printed.getvalue()  # rich takes no interval for its markup
+
+
+def test_a_study_s_numbers_are_drawn_along_its_axis(tmp_path: Path) -> None:
+    for words in ("retrieval.num_neighbours (K)", COST):
+        summary = make_summary()
+        summary["groups"][0]["axis"] = {"words": words, "places": {"din": 10.0, "tf_lift": 5.0}}
+        command.report(summary, tmp_path, "study", "A title", Console(file=io.StringIO()))
+        assert (tmp_path / "study-shop-along.png").read_bytes().startswith(b"\x89PNG")
+        assert "![Numbers along the study's axis](study-shop-along.png)" in (tmp_path / "study.md").read_text()
+        assert (tmp_path / "study.html").read_text().count("data:image/png;base64,") == 2
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,17 @@ def test_the_next_item_is_asked_with_gap_and_user_apart(without_data: None) -> N
     }
 
 
+def test_rows_stand_at_their_values_or_at_what_they_cost() -> None:
+    config = ConfigSource(ROOT / "configs" / "tiny.toml").load()
+    study = find_study("neighbours", config)
+    labels = [variant.label for variant in study.variants]
+    places = studies._find_places(study, dict.fromkeys(labels[:3], {}))
+    assert places == {label: float(label.removeprefix("K = ")) for label in labels[:3]} and len(places) == 3
+    rows = {"tf_lift": {"microseconds": 30.0}, "rim": {"microseconds": None}}
+    assert studies._find_places(find_study("inference", config), rows) == {"tf_lift": 30.0}
+    assert studies._find_places(find_study("contexts", config), rows) == {}
+
+
 def test_an_unknown_study_is_named_with_those_there_are() -> None:
     config = ConfigSource(ROOT / "configs" / "tiny.toml").load()
     with pytest.raises(ValueError, match=r"one of encoders, .*drift\. Received: 'tables'"):
