@@ -83,10 +83,12 @@ def plot_axis(group: Mapping[str, Any], path: Path) -> None:
         )
         if is_cost:
             panel.set_xscale("log")
-            panel.margins(x=0.35)
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("{x:g}")
+            panel.margins(x=0.35, y=0.15)
             for label, cell in zip(labels, cells, strict=True):
                 panel.annotate(
-                    label, (places[label], cell["mean"]), (0, 6), textcoords="offset points", ha="center", fontsize=8
+                    label, (places[label], cell["mean"]), (0, 12), textcoords="offset points", ha="center", fontsize=8
                 )
         panel.set_title(f"{column} ({group['column_slates'][column]:,})", fontsize=10)
         panel.tick_params(labelsize=8)

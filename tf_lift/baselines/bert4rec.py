@@ -83,13 +83,17 @@ class BERT4Rec(NextItemPeer):
         return self._final_norm(states)
 
     def learning_states(self, sequences: ItemSequences, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """The hidden items are to be told; validation hides the newest alone."""
+        """The hidden items are to be told; validation hides the newest alone.
+
+        Other rows of the newest one's time are left out, as no slate's history has them.
+        """
         newest = tf.range(self._places) == self._places - 1
+        read = sequences.mask & (newest | (sequences.last_before != sequences.last_before[:, -1:]))
         hidden = tf.broadcast_to(newest, tf.shape(sequences.items))
         if training:
             hidden |= tf.random.uniform(tf.shape(sequences.items)) < self.settings.mask_ratio
-        hidden &= sequences.mask
-        states = self.encode_hidden(sequences.items, hidden, sequences.mask, training)
+        hidden &= read
+        states = self.encode_hidden(sequences.items, hidden, read, training)
         return tf.boolean_mask(states, hidden), tf.boolean_mask(sequences.items, hidden)
 
     def rank(self, slate: dict[str, tf.Tensor], items: tf.Tensor, mask: tf.Tensor, training: bool | None) -> tf.Tensor:

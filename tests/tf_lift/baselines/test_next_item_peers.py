@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_lift.baselines import next_item_peer
 from tf_lift.baselines.bert4rec import BERT4Rec, BERT4RecSettings
 from tf_lift.baselines.gru4rec import GRU4Rec, GRU4RecSettings
-from tf_lift.baselines.item_sequences import build_item_sequences
+from tf_lift.baselines.item_sequences import ItemSequences, build_item_sequences
 from tf_lift.baselines.sasrec import SASRec, SASRecSettings
 
 NUM_USERS, NUM_STEPS, NUM_ITEMS = 150, 24, 12
@@ -104,6 +104,26 @@ def test_only_positives_strictly_before_are_read(ring: Any, name: str) -> None:
         seen = log.fields[user & (log.time < log.time[row]) & (log.behaviour == 1), 1][-4:]
         assert items.numpy()[place][mask.numpy()[place]].tolist() == seen.tolist()
         assert mask.numpy()[place].tolist() == [False] * (4 - len(seen)) + [True] * len(seen)
+
+
+def test_bert4rec_tells_the_newest_item_from_rows_strictly_before(ring: Any) -> None:
+    model = ring.build(BERT4Rec, BERT4RecSettings(**SMALL), "bert4rec")
+    model(slates_of(ring, "test"))
+    places = SMALL["context_length"] + 1
+    items = np.arange(2, 2 + places, dtype=np.int32)[None] % NUM_ITEMS + 2
+    mask, earlier = np.ones((1, places), bool), np.arange(-1, places - 1, dtype=np.int32)[None]
+    earlier[0, -2] = earlier[0, -1] = places - 3  # the two newest have one time
+
+    def tell(items: np.ndarray) -> np.ndarray:
+        states, truth = model.learning_states(ItemSequences(items, mask, earlier), training=False)
+        assert truth.numpy().tolist() == items[:, -1].tolist()
+        return states.numpy()
+
+    other, older = items.copy(), items.copy()
+    other[0, -2] += 1
+    older[0, -3] += 1
+    np.testing.assert_array_equal(tell(other), tell(items))
+    assert np.abs(tell(older) - tell(items)).max() > 1e-3
 
 
 def test_item_sequences_cover_each_positive_once_as_a_target(plant: Callable[..., Any]) -> None:
