@@ -46,10 +46,6 @@ num_neighbours = 2
 context_length = 6
 exclude_own_user = true
 
-[pipeline]
-num_shards = 1
-example_shards = 1
-
 [encoder]
 embedding_dim = 8
 state_dim = 16

@@ -23,6 +23,7 @@ from tf_lift import metrics
 from tf_lift.baselines.no_learning import apply_platt, fit_platt
 from tf_lift.baselines.registry import RankerEntry
 from tf_lift.baselines.train_peer import train_and_score
+from tf_lift.evaluate import describe_protocol
 from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.search import run_search
@@ -76,6 +77,7 @@ def run_rows(group: Group, rows: Sequence[Row], effort: Effort) -> list[RowOutco
         effort: how much is done for each.
     """
     outcomes = []
+    hash_code()  # of what is loaded, not of what is edited while it runs
     evidence_dir = Workspace(group.sources[0].load()).root / "evidence"
     evidence_dir.mkdir(parents=True, exist_ok=True)
     with (
@@ -168,7 +170,13 @@ def _find_search(row: Row, effort: Effort) -> Mapping[str, Any]:
     searches_dir = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set).folder
     found = [json.loads(path.read_text(encoding="utf-8")) for path in searches_dir.glob("*/tuning.json")]
     given = json.loads(json.dumps(dict(row.settings)))
-    own = [search for search in found if search["best"]["settings"] == given]
+    config = row.source.load()
+    of_row = {"config_name": config.name, "protocol": describe_protocol(config)}
+    own = [
+        search
+        for search in found
+        if search["best"]["settings"] == given and all(search[key] == value for key, value in of_row.items())
+    ]
     if not own:
         return _NO_SEARCH
     search = max(own, key=lambda search: search["num_trials"])
@@ -206,6 +214,8 @@ def _run_or_read(
         "config": entry.hash_config(workspace.config),
         "dataset": [manifest["fingerprint"], manifest["content"]],
     }
+    if entry.fixed:
+        identity["fixed"] = dict(entry.fixed)
     store = RunStore(workspace.root / "evidence")
     result = store.read(identity)
     if result is None:

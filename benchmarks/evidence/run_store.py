@@ -27,7 +27,7 @@ class RunResult:
         seconds: of each step, wall time.
         num_parameters: numbers of all weights; of trees, their leaves.
         candidates_hash: of what was scored.
-        code: `hash_code` of what made it.
+        code: `hash_code` of what trained and scored; data set and encoder may have been there.
     """
 
     scores: np.ndarray
@@ -40,7 +40,7 @@ class RunResult:
 
 @functools.cache
 def hash_code() -> str:
-    """A hash of the modules that preprocess, train and score."""
+    """A hash of this project's modules, as they are at the first call."""
     digest = hashlib.sha256()
     for package in (tf_lift, beam):
         folder = Path(package.__path__[0])
@@ -54,7 +54,7 @@ def hash_code() -> str:
 class RunStore:
     """A folder of results.
 
-    A result stays when the code changes, as most changes leave numbers as they are; it remembers which code made it.
+    A result stays when the code changes, as most changes leave numbers as they are; it remembers which code trained and scored.
 
     Args:
         folder: made if need be.

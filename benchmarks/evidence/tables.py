@@ -165,8 +165,8 @@ def _build_gains(comparison: Mapping[str, Any], heading: str) -> EvidenceTable:
         for column, cells in columns.items()
     ]
     note = (
-        f"Positive: {first} is better. {_describe_draws(comparison)} Below it: each seed's own difference, as the interval holds "
-        "nothing of what another training would change."
+        f"Positive: {first} is better. {_describe_draws(comparison)} After it, where there are several: each seed's own difference, as the "
+        "interval holds nothing of what another training would change."
     )
     return EvidenceTable(f"What {first} gains over", ["ranker", heading, *names], rows, frozenset(), note)
 
@@ -197,7 +197,8 @@ def _describe_draws(comparison: Mapping[str, Any]) -> str:
 
 def _with_seeds(cell: Mapping[str, Any]) -> str:
     by_seed = cell.get("by_seed", [])
-    return format_difference(cell) + (" " + " ".join(f"{value:+.4f}" for value in by_seed) if len(by_seed) > 1 else "")
+    words = ", ".join(f"{value:+.4f}" for value in by_seed)
+    return format_difference(cell) + (f" seeds {words}" if len(by_seed) > 1 else "")
 
 
 def _with_peer(cell: Mapping[str, Any]) -> str:

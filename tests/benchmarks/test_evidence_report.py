@@ -123,7 +123,7 @@ def test_what_the_first_own_ranker_gains_over_the_others_has_a_table() -> None:
     gain = {"difference": 0.01, "low": -0.002, "high": 0.022, "by_seed": [0.015, 0.005]}
     comparison["gains"] = {"tf_lift: less": {column: {"AUC": gain, "LogLoss": gain} for column in COLUMNS}}
     (table,) = [table for table in build_tables(group) if table.title == "What tf_lift gains over"]
-    words = "+0.0100 [-0.0020, +0.0220] +0.0150 +0.0050"
+    words = "+0.0100 [-0.0020, +0.0220] seeds +0.0150, +0.0050"
     assert table.rows == [["tf_lift: less", column, words, words] for column in COLUMNS]
     assert table.note.startswith("Positive: tf_lift is better.") and table.is_short
 

@@ -22,6 +22,7 @@ from tf_lift import pretrain
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.registry import RankerEntry
+from tf_lift.evaluate import describe_protocol
 from tf_lift.slate_grid import is_ranking
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.objective import Objective
@@ -114,6 +115,16 @@ def test_runs_once_a_seed_and_reads_the_second_time(tmp_path: Path, trainer: Tra
         weights = np.ones((1, 3))
         for one, two in zip(before.measured.runs, after.measured.runs, strict=True):
             assert np.array_equal(one.values(weights), two.values(weights))
+
+
+def test_what_a_ranker_sets_itself_is_a_part_of_its_runs(
+    tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, rows = make_rows(make_source(tmp_path), dataclasses.replace(PEER, fixed_path="no:where"))
+    for ratio in (0.6, 0.3, 0.3):
+        monkeypatch.setattr(RankerEntry, "fixed", property(lambda _, ratio=ratio: {"pretraining.mask_ratio": ratio}))
+        run_rows(group, rows, dataclasses.replace(QUICKLY, seeds=(7,)))
+    assert len(trainer.calls) == 2
 
 
 def test_a_result_of_earlier_code_is_used_and_named(
@@ -268,7 +279,11 @@ def test_a_peer_may_have_settings_after_its_name(tmp_path: Path, trainer: Traine
         folder = tmp_path / "tiny" / "tuning" / "din" / f"random-{number}"
         folder.mkdir(parents=True)
         objective = Objective("LogLoss", "min")
-        TuningResult("din", "tiny", "a protocol.", "random", 7, objective, trials).write(folder)
+        protocol = describe_protocol(group.sources[0].load())
+        TuningResult("din", "tiny", protocol, "random", 7, objective, trials).write(folder)
+    elsewhere = tmp_path / "tiny" / "tuning" / "din" / "random-5"  # on other candidates
+    elsewhere.mkdir()
+    TuningResult("din", "tiny", "another.", "random", 7, objective, [*trials, *trials]).write(elsewhere)
     (searched,) = run_rows(group, rows[2:], effort)
     assert searched.facts["tuning"] == {"trials": 4, "tuner": "random", "seconds": 10.0}
     assert outcome.facts["settings"] == chosen and outcome.facts["tuning"]["trials"] == 0

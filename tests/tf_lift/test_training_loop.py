@@ -50,6 +50,14 @@ class Run:
         return self.model.layers[0].kernel.numpy().copy()
 
 
+@pytest.mark.parametrize(("decay", "num_epochs"), [("none", 3), ("cosine", 4)])
+def test_nothing_stops_before_a_falling_rate_has_fallen(tmp_path: Path, decay: Any, num_epochs: int) -> None:
+    run = Run(tmp_path, [1.0, 2.0, 3.0, 4.0])
+    run.schedule = Schedule.of_falling_rate(4, 2, decay)
+    run.train()
+    assert run.epochs == list(range(num_epochs))
+
+
 def test_training_stops_by_patience_with_the_best_weights(tmp_path: Path) -> None:
     run = Run(tmp_path, [0.5, 0.3, 0.4, 0.35, 0.1], num_epochs=5, patience=2)
     history = run.train()

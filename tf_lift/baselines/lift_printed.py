@@ -16,11 +16,6 @@ PRINTED: Mapping[str, Any] = {
     "situation.encoded_neighbours": 0,
     "situation.overlap": False,
     "predictor.next_item_logit": False,
-    "pretraining.mask_ratio": 0.6,
-    "pretraining.negatives_per_row": 1,
-    "pretraining.learning_rate": 1e-3,
-    "pretraining.num_epochs": 10,
-    "pretraining.patience": 2,
     "pretraining.next_item": False,
     "pretraining.query_share": 1.0,
     "encoder.kind": "causal",
@@ -42,6 +37,13 @@ PRINTED: Mapping[str, Any] = {
     "pretraining.learning_rate_decay": "none",
     "training.learning_rate_decay": "none",
     "training.loss": "pointwise",
+    # The paper names no numbers but a mask ratio "usually above 0.5": these are this project's defaults, for a configuration may have
+    # none that fit a loss of masked behaviours.
+    "pretraining.mask_ratio": 0.6,
+    "pretraining.negatives_per_row": 1,
+    "pretraining.learning_rate": 1e-3,
+    "pretraining.num_epochs": 10,
+    "pretraining.patience": 2,
 }
 
 

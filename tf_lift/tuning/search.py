@@ -71,6 +71,7 @@ def _identity(runner: TrialRunner, search: Search) -> str:
         dataclasses.asdict(runner.space),
     ]
     parts += [search.tuner, search.seed, search.max_epochs]
+    parts += [dict(runner.entry.fixed)] if runner.entry.fixed else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -47,7 +47,7 @@ class SearchSpace:
         space = keras_tuner.HyperParameters()
         for name, choices in self.choices.items():
             values, default = self._all_values(name, choices), _encode(self.defaults[name])
-            if len(values) < 2:
+            if len(values) < 2 or not self._fits(name):
                 continue
             with contextlib.ExitStack() as scopes:
                 for parent, needed in self._conditions(name):
@@ -81,7 +81,18 @@ class SearchSpace:
         if name not in self.needs:
             return []
         parent, needed = self.needs[name]
-        return self._conditions(parent) + ([(parent, needed)] if parent in self.choices else [])
+        return self._conditions(parent) + ([(parent, needed)] if self._is_searched(parent) else [])
+
+    def _is_searched(self, name: str) -> bool:
+        return name in self.choices and len(self._all_values(name, self.choices[name])) > 1
+
+    def _fits(self, name: str) -> bool:
+        """Whether what a setting needs and is not searched has the value that it needs."""
+        if name not in self.needs:
+            return True
+        parent, needed = self.needs[name]
+        is_met = self._is_searched(parent) or parent not in self.defaults or self.defaults[parent] == needed
+        return is_met and self._fits(parent)
 
     def _all_values(self, name: str, choices: tuple[Any, ...]) -> list[Any]:
         values = [_encode(value) for value in choices]

@@ -116,7 +116,8 @@ class TrialRunner:
             workspace = self._prepare(self.source.with_settings(chosen))
             job = RankerJob(OWN, workspace, {}, self.seed, self._stages_dir(workspace), _VALIDATION)
             return measure_objective(job.candidates("validation"), score_with_overrides(job, {}))
-        digest = hashlib.sha256(json.dumps([chosen, self.seed], sort_keys=True).encode()).hexdigest()[:16]
+        parts = [chosen, self.seed, *([dict(self.entry.fixed)] if self.entry.fixed else [])]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / "trials" / digest
         scores = train_and_score(self.workspace, self.ranker, chosen, self.seed, folder, _VALIDATION)
         return measure_objective(self._validation, scores)

@@ -67,6 +67,14 @@ def test_what_needs_another_needs_what_that_one_needs() -> None:
     }
 
 
+@pytest.mark.parametrize(("value", "names"), [(True, ["c"]), (False, [])])
+def test_what_needs_a_setting_that_is_not_searched_is_searched_where_that_one_fits(
+    value: bool, names: list[str]
+) -> None:
+    space = SearchSpace({"p": (value,), "c": (1, 2)}, {"p": value, "c": 1}, {"c": ("p", True)})
+    assert [parameter.name for parameter in space.hyperparameters().space] == names
+
+
 def test_what_does_not_fit_without_another_has_another_value_there() -> None:
     space = SearchSpace(
         {"on": (True, False), "of_on": (1, 2)}, {"on": True, "of_on": 2}, {"of_on": ("on", True)}, {"of_on": 0}
