@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_AGE, BY_GAP, Slicing
@@ -59,17 +59,15 @@ class Study:
 
 def _encoders(config: Config) -> Study:
     own, is_masked = config.encoder.kind, config.pretraining.targets == "masked" and not config.pretraining.next_item
-    # Eq. 10 tells the classes of masked rows: there must be more than one.
-    has_classes = config.behaviour.kind != "positive_only" or config.negatives.per_pool_row > 0
     is_on, is_off = {"pretraining.enabled": True}, {"pretraining.enabled": False}
     variants = [Variant(f"{own}, {'pretrained' if config.pretraining.enabled else 'not pretrained'}")]
     variants += [Variant(f"{own}, pretrained", is_on), Variant(f"{own}, not pretrained", is_off)]
-    if has_classes:
+    if config.has_classes:
         variants.append(Variant(f"{own}, pretrained at masked rows", is_on | _AT_MASKED_ROWS))
     for kind in ("causal", "bidirectional", "gru"):
         settings: dict[str, Any] = {"encoder.kind": kind}
         words = f"{kind}, pretrained"
-        if kind == "bidirectional" and not has_classes:
+        if kind == "bidirectional" and not config.has_classes:
             logging.info("Encoders: bidirectional is left out; its loss needs rows of more than one class (eq. 10).")
             continue
         if kind == "bidirectional" and not is_masked:
@@ -116,20 +114,17 @@ def _next_item(config: Config) -> Study:
             ("neither", False, False),
         )
     }
-    own = next(words for words, values in settings.items() if values == _read(config, values))
+    own = next(
+        words for words, values in settings.items() if all(config.value(key) == value for key, value in values.items())
+    )
     none = {"pretraining.next_item": False, "predictor.next_item_logit": False} | settings["neither"]
     others = [Variant(words, values) for words, values in settings.items() if words != own]
     question = "Does it help to know after how long, and by whom, the next item is asked for, or to ask for it at all?"
     return Study("Next item", question, [Variant(f"next item by: {own}"), *others, Variant("no next item", none)])
 
 
-def _read(config: Config, keys: Iterable[str]) -> dict[str, Any]:
-    """A configuration's values of "section.key"s."""
-    return {key: getattr(getattr(config, key.partition(".")[0]), key.partition(".")[2]) for key in keys}
-
-
 def _numbers(title: str, question: str, key: str, symbol: str, values: Sequence[float], config: Config) -> Study:
-    own = _read(config, [key])[key]
+    own = config.value(key)
     others = [Variant(f"{symbol} = {value}", {key: value}, value=value) for value in values if value != own]
     return Study(title, question, [Variant(f"{symbol} = {own}", value=own), *others], axis=f"{key} ({symbol})")
 

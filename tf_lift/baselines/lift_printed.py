@@ -67,13 +67,11 @@ def score_without_pretraining(job: RankerJob) -> RankerScores:
 
 def _score(job: RankerJob, is_pretrained: bool) -> RankerScores:
     config = job.workspace.config
-    # Eq. 10 tells the classes of masked rows: there must be more than one.
-    has_classes = config.behaviour.kind != "positive_only" or config.negatives.per_pool_row > 0
     switches = {
         "situation.tables": config.transitions is not None,  # the data set keeps them, unread
         "pretraining.enabled": is_pretrained,
         **PRINTED,
-        "pretraining.targets": "masked" if has_classes or not is_pretrained else "queries",
+        "pretraining.targets": "masked" if config.has_classes or not is_pretrained else "queries",
     }
     # In the job's own configuration, so that the data set is opened with the switches too: the predictor is built from it.
     switched = Workspace(override_config(config, {**switches, **job.settings}))

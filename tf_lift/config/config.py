@@ -72,7 +72,7 @@ class Config:
                 f"{self.behaviour.kind!r} with negatives.protocol = {self.negatives.protocol!r}. Set one of the two."
             )
         is_masked, is_taught = self.pretraining.targets == "masked", self.pretraining.enabled
-        if is_taught and self.behaviour.kind == "positive_only" and not self.negatives.per_pool_row:
+        if is_taught and not self.has_classes:
             if is_masked or not self.pretraining.negatives_per_row:
                 raise ValueError(
                     "Pretraining on positives only needs something to tell them from. Received: pretraining.targets = "
@@ -115,6 +115,20 @@ class Config:
     def schema(self) -> Schema:
         """The fields as one object."""
         return Schema(self.fields)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the pool's rows are of more than one class, which eq. 10 tells at masked rows."""
+        return self.behaviour.kind != "positive_only" or self.negatives.per_pool_row > 0
+
+    def value(self, name: str) -> Any:
+        """The value of a "section.key".
+
+        Raises:
+            AttributeError: there is none.
+        """
+        section, _, key = name.partition(".")
+        return getattr(getattr(self, section), key)
 
     @property
     def encoded_indices(self) -> tuple[int, ...] | None:

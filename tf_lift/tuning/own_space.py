@@ -1,6 +1,5 @@
 """The search space of this project's predictor: its configuration's widths, lengths, rates and switches."""
 
-import dataclasses
 import typing
 from typing import Any
 
@@ -73,9 +72,7 @@ def build_own_space(config: Config) -> SearchSpace:
         choices = {name: values for name, values in choices.items() if name not in excluded}
     else:
         choices["encoder.kind"] = ("causal", "gru")
-    # Eq. 10 tells the classes of masked rows: some must be masked, and there must be more than one.
-    has_classes = config.behaviour.kind != "positive_only" or config.negatives.per_pool_row > 0
-    if not (has_classes and config.pretraining.mask_ratio):
+    if not (config.has_classes and config.pretraining.mask_ratio):
         choices.pop("pretraining.targets", None)
     rules = {
         "retrieval.context_length": lambda length: length >= config.retrieval.min_future,
@@ -84,10 +81,7 @@ def build_own_space(config: Config) -> SearchSpace:
     }
     for name, rule in rules.items():
         choices[name] = tuple(value for value in choices[name] if rule(value))
-    defaults = {}
-    for name in choices:
-        section, _, key = name.partition(".")
-        defaults[name] = dataclasses.asdict(getattr(config, section))[key]
+    defaults = {name: config.value(name) for name in choices}
     ordered = sorted(choices, key=_depth)  # what another needs comes before it
     return SearchSpace({name: choices[name] for name in ordered}, defaults, _NEEDS, _OTHERWISE)
 

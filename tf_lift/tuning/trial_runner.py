@@ -137,8 +137,7 @@ class TrialRunner:
             return getattr(settings_class(), name)
         if name in self.entry.fixed:
             return self.entry.fixed[name]
-        section, _, key = name.partition(".")
-        return getattr(getattr(self.source.load(), section), key)
+        return self.source.load().value(name)
 
     def _prepare(self, source: ConfigSource) -> Workspace:
         workspace = Workspace(source.load())
