@@ -16,6 +16,7 @@ from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import DatasetInfo
 from tf_lift.datastore import Datastore, Window
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
+from tf_lift.layers.softmax_loss import softmax_cross_entropy
 from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 
 _VALIDATION_SHARE = 0.05  # of the sequences, drawn by the seed, to stop the first stage by
@@ -99,9 +100,12 @@ class NextItemPeer(Peer):
         """Biases of item ids, float32 of their shape."""
         return self.item_bias(items[..., None])[..., 0, 0]
 
-    def score_all(self, states: tf.Tensor) -> tf.Tensor:
-        """Scores of all items, float32 [n, I], of states float32 [n, d]: inner products with the input embeddings, and biases."""
-        return tf.matmul(states, self.item_embedding.table, transpose_b=True) + self.item_bias.table[:, 0]
+    def cross_entropy(self, states: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Softmax cross-entropy over all items, float32 [n], of states float32 [n, d] and the true items int32 [n].
+
+        A score is the inner product with the item's input embedding, and its bias.
+        """
+        return softmax_cross_entropy(states, items, self.item_embedding.table, self.item_bias.table[:, 0])
 
     def newest_positives(self, slate: dict[str, tf.Tensor], count: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Items of the newest positive rows strictly before each slate's time.
@@ -183,7 +187,7 @@ class _NextItemTask(tf.keras.Model):
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         states, truth = self.peer.learning_states(ItemSequences(*inputs), training)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(truth, self.peer.score_all(states))
+        return self.peer.cross_entropy(states, truth)
 
     def train_step(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:

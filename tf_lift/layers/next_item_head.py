@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from tf_lift.layers.interaction_embedding import InteractionEmbedding
+from tf_lift.layers.softmax_loss import softmax_cross_entropy
 from tf_lift.schema import UNKNOWN_ID
 
 _MASKED_LOGIT = -1e9  # far below any real logit
@@ -69,8 +70,7 @@ class NextItemHead(tf.keras.layers.Layer):
             float32 [n].
         """
         embedded = self._table[self._first : self._first + self.num_items]
-        logits = tf.matmul(states, embedded, transpose_b=True) + self._bias
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(items, logits)
+        return softmax_cross_entropy(states, items, embedded, self._bias)
 
     def sampled_cross_entropy(
         self, states: tf.Tensor, items: tf.Tensor, samples: tf.Tensor, rates: tf.Tensor
