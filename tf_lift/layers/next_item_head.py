@@ -96,7 +96,7 @@ class NextItemHead(tf.keras.layers.Layer):
             self._bias, items
         )
         logits = tf.concat([true[:, None], drawn], axis=1)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros_like(items), logits)
+        return tf.reduce_logsumexp(logits, axis=1) - true  # as `softmax_cross_entropy`
 
     @property
     def _table(self) -> tf.Variable:
