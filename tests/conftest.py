@@ -17,7 +17,7 @@ from beam import preprocess
 from tf_lift import train
 from tf_lift.config import Config, load_config
 from tf_lift.data.dataset_files import Dataset, open_dataset
-from tf_lift.training_loop import train_epochs
+from tf_lift.training_loop import Schedule, train_epochs
 from tf_lift.workspace import Workspace
 
 NUM_USERS, NUM_ITEMS, NUM_ROWS = 40, 30, 1500
@@ -174,10 +174,18 @@ def check_decay(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, Callab
         optimizers: list[tf.keras.optimizers.Optimizer] = []
 
         def train_and_keep(
-            name: str, model: tf.keras.Model, train_data: Any, validate: Callable[[], dict[str, float]], *others: Any
+            name: str,
+            model: tf.keras.Model,
+            train_data: Any,
+            validate: Callable[[], dict[str, float]],
+            schedule: Schedule,
+            *others: Any,
         ) -> dict[str, list[float]]:
+            assert schedule.patience == schedule.num_epochs  # nothing stops before the rate has fallen
             falling = itertools.count(0.0, -1.0)  # the last epoch is the best, whose optimizer is kept
-            history = train_epochs(name, model, train_data, lambda: {**validate(), "loss": next(falling)}, *others)
+            history = train_epochs(
+                name, model, train_data, lambda: {**validate(), "loss": next(falling)}, schedule, *others
+            )
             optimizers.append(model.optimizer)
             return history
 

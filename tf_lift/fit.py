@@ -44,10 +44,10 @@ def run(workspace: Workspace) -> None:
         model = build_predictor(dataset, read_datastore(workspace, dataset), spec)
         read_encoder_into(model, dataset, workspace.stage_dir("pretrain"))
         model.compile(optimizer=tf.keras.optimizers.Adam(_learning_rate(dataset)))
-    size = config.training.batch_size
+    section = config.training
 
     def read(split: str, seed: int | None = None) -> tf.data.Dataset:
-        return read_examples(dataset, split, spec, size, seed)
+        return read_examples(dataset, split, spec, section.batch_size, seed)
 
     validation, train_overlaps = read("validation").cache(), None
     if model.situation.overlap is not None:
@@ -59,7 +59,7 @@ def run(workspace: Workspace) -> None:
         return slates if train_overlaps is None else slates.map(train_overlaps.join)
 
     model.adapt(read("train"))
-    loss = "listwise_loss" if config.training.loss == "listwise" else "log_loss"
+    loss = "listwise_loss" if section.loss == "listwise" else "log_loss"
 
     def validate() -> dict[str, float]:
         metrics = model.evaluate(validation, verbose=0, return_dict=True)
@@ -71,11 +71,11 @@ def run(workspace: Workspace) -> None:
             model,
             read_train,
             validate,
-            Schedule(config.training.num_epochs, config.training.patience),
+            Schedule.of_falling_rate(section.num_epochs, section.patience, section.learning_rate_decay),
             progress.folder,
             progress.resume_from,
         )
-        if config.training.loss == "listwise":
+        if section.loss == "listwise":
             _calibrate(model, validation)
         with progress.finish({"epochs": len(history["loss"])}) as folder:
             tf.train.Checkpoint(model=model).write(str(folder / _WEIGHTS))

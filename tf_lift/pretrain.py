@@ -142,7 +142,7 @@ def _train(model: Pretrainer, dataset: Dataset, progress: Progress) -> dict[str,
         model,
         lambda epoch: batches(train, config.seed * 1000 + epoch, True),
         validate,
-        Schedule(config.pretraining.num_epochs, config.pretraining.patience),
+        Schedule.of_falling_rate(section.num_epochs, section.patience, section.learning_rate_decay),
         progress.folder,
         progress.resume_from,
     )

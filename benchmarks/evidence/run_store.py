@@ -12,6 +12,7 @@ import numpy as np
 
 import beam
 import tf_lift
+from tf_lift.config.hashing import hash_json
 from tf_lift.workspace import write_json
 
 _RESULT, _ANSWERS = "result.json", "answers.npz"
@@ -69,7 +70,7 @@ class RunStore:
         Args:
             identity: JSON values: all that the result depends on, `ranker` and `seed` among them.
         """
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        digest = hash_json(identity)
         name = "".join(letter if letter.isalnum() else "_" for letter in str(identity["ranker"]))
         return self._folder / f"{name}-seed_{identity['seed']}-{digest}"
 

@@ -65,7 +65,7 @@ def test_embeddings_of_users_that_the_next_item_trained_are_kept(tiny: Any, shar
 
 
 def test_a_cosine_ends_with_the_last_step(tiny: Any, check_decay: Callable[..., None]) -> None:
-    settings = ("learning_rate_decay=cosine", "num_epochs=2", "batch_size=48", "patience=2")
+    settings = ("learning_rate_decay=cosine", "num_epochs=2", "batch_size=48", "patience=1")
     config = tiny.dataset(*(f"training.{setting}" for setting in settings)).config
     train.run(config, ["pretrain", "encode"])
     check_decay(fit, lambda: fit.run(Workspace(config)), config.training.learning_rate)

@@ -2,8 +2,6 @@
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import logging
 import shutil
 import sys
@@ -23,6 +21,7 @@ from tf_lift.baselines.ranker_scores import RankerScores, read_scores, write_sco
 from tf_lift.baselines.registry import RANKERS, find_ranker
 from tf_lift.config import load_config, parse_assignment
 from tf_lift.config.flags import add_config_flags
+from tf_lift.config.hashing import hash_json
 from tf_lift.datastore import build_datastore
 from tf_lift.evaluate import describe_protocol
 from tf_lift.slate_grid import is_ranking, slate_grid
@@ -151,7 +150,7 @@ def _prepare_folder(job: RankerJob) -> str:
         find_ranker(job.ranker).hash_config(job.workspace.config),
         job.workspace.check_fresh("dataset"),
     ]
-    stamp = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    stamp = hash_json(parts)
     path = job.folder / "stamp"
     if not path.is_file() or path.read_text(encoding="utf-8") != stamp:
         shutil.rmtree(job.folder, ignore_errors=True)

@@ -3,8 +3,6 @@
 import dataclasses
 import datetime
 import difflib
-import hashlib
-import json
 import tomllib
 import types
 import typing
@@ -14,6 +12,7 @@ from typing import Any
 
 from tf_lift.config import model_sections, sections
 from tf_lift.config.export_section import Export
+from tf_lift.config.hashing import hash_json
 from tf_lift.config.situation_section import Situation, SituationFeatures, Transitions
 from tf_lift.schema import Field, Schema
 
@@ -169,7 +168,7 @@ class Config:
             16 hexadecimal digits.
         """
         content = {name: _plain(getattr(self, name)) for name in names if getattr(self, name) is not None}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return hash_json(content)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -79,7 +79,7 @@ class Pretraining:
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     learning_rate_decay: LearningRateDecay = "none"
-    """`cosine`: it falls to 0 along half a cosine over `num_epochs`."""
+    """`cosine`: it falls to 0 along half a cosine over `num_epochs`, all of which are run; `none`: it stays."""
     patience: int = 2
     """Epochs without a better validation loss before stopping."""
 
@@ -157,7 +157,7 @@ class Training:
     learning_rate: float = 1e-3
     """Adam's learning rate."""
     learning_rate_decay: LearningRateDecay = "none"
-    """`cosine`: it falls to 0 along half a cosine over `num_epochs`."""
+    """`cosine`: it falls to 0 along half a cosine over `num_epochs`, all of which are run; `none`: it stays."""
     loss: Literal["pointwise", "listwise"] = "pointwise"
     """`pointwise`: binary cross-entropy of each candidate. `listwise`: softmax cross-entropy over a slate's candidates, which learns
     their order; Platt's scaling on validation makes probabilities of it."""

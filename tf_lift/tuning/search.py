@@ -1,7 +1,6 @@
 """A whole search: the defaults first, then KerasTuner's trials."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import shlex
@@ -12,6 +11,7 @@ from typing import Any
 from keras_tuner.engine import trial as trials
 from tqdm import tqdm
 
+from tf_lift.config.hashing import hash_json
 from tf_lift.evaluate import describe_protocol
 from tf_lift.tuning.ranker_tuner import RankerTuner, Search
 from tf_lift.tuning.search_space import SearchSpace
@@ -72,7 +72,7 @@ def _identity(runner: TrialRunner, search: Search) -> str:
     ]
     parts += [search.tuner, search.seed, search.max_epochs]
     parts += [dict(runner.entry.fixed)] if runner.entry.fixed else []
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_json(parts)
 
 
 def _run_default(runner: TrialRunner, path: Path) -> TrialRow:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +13,7 @@ from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RankerEntry, find_ranker
 from tf_lift.baselines.train_peer import train_and_score
+from tf_lift.config.hashing import hash_json
 from tf_lift.slate_grid import is_ranking
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.objective import Objective, choose_objective, measure_objective
@@ -117,7 +116,7 @@ class TrialRunner:
             job = RankerJob(OWN, workspace, {}, self.seed, self._stages_dir(workspace), _VALIDATION)
             return measure_objective(job.candidates("validation"), score_with_overrides(job, {}))
         parts = [chosen, self.seed, *([dict(self.entry.fixed)] if self.entry.fixed else [])]
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        digest = hash_json(parts)
         folder = self.folder / "trials" / digest
         scores = train_and_score(self.workspace, self.ranker, chosen, self.seed, folder, _VALIDATION)
         return measure_objective(self._validation, scores)

@@ -144,7 +144,7 @@ def test_item_sequences_cover_each_positive_once_as_a_target(plant: Callable[...
 def test_the_first_stage_ends_with_a_learning_rate_of_nothing(
     ring: Any, tmp_path: Path, check_decay: Callable[..., None]
 ) -> None:
-    settings = {"pretraining_learning_rate_decay": "cosine", "pretraining_epochs": 2}
+    settings = {"pretraining_learning_rate_decay": "cosine", "pretraining_epochs": 2, "pretraining_patience": 1}
     check_decay(next_item_peer, lambda: pretrained(ring, "sasrec", tmp_path, **settings), SMALL["learning_rate"])
 
 
