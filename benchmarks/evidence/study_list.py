@@ -97,6 +97,18 @@ def _situation(config: Config) -> Study:
     )
 
 
+def _overlap(_: Config) -> Study:
+    none, rows = {"situation.overlap": False, "situation.encoded_neighbours": 0}, {"situation.overlap": True}
+    variants = [
+        Variant("as configured"),
+        Variant("no neighbours by overlap", none),
+        Variant("neighbours by overlap", rows | {"situation.encoded_neighbours": 0}),
+        Variant("and 4 encoded futures", rows | {"situation.encoded_neighbours": 4}),
+    ]
+    question = "Does it help to read the rows of people in the same situation, counted, or encoded as in eq. 14?"
+    return Study("Neighbours of the situation", question, variants)
+
+
 def _next_item(config: Config) -> Study:
     section = config.pretraining
     if not (section.enabled and section.next_item and config.predictor.next_item_logit):
@@ -165,6 +177,7 @@ STUDIES: Mapping[str, Callable[[Config], Study]] = {
     "encoders": _encoders,
     "contexts": _contexts,
     "situation": _situation,
+    "overlap": _overlap,
     "next_item": _next_item,
     "mask_ratio": _mask_ratio,
     "neighbours": lambda config: _numbers(

@@ -20,7 +20,7 @@ from tf_lift.tuning.trial_runner import OWN
 from tf_lift.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("encoders", "contexts", "mask_ratio", "neighbours", "length", "inference", "retrieval", "drift")
+STUDIES = ("encoders", "contexts", "overlap", "mask_ratio", "neighbours", "length", "inference", "retrieval", "drift")
 
 
 @pytest.fixture
@@ -49,6 +49,8 @@ def test_studies_of_every_shipped_configuration_have_rows_that_differ(
         ("encoders", "pretraining.enabled=false", ["causal, not pretrained", "causal, pretrained"]),
         ("drift", "pretraining.enabled=false", ["as configured", "popularity"]),
         ("retrieval", "predictor.contexts=none", ["tf_lift, BM25, contexts: none", "rim, BM25"]),
+        ("overlap", "situation.overlap=false", ["as configured", "neighbours by overlap"]),
+        ("overlap", "situation.overlap=true", ["as configured", "no neighbours by overlap"]),
     ],
 )
 def test_a_variant_that_is_the_configuration_itself_is_left_out(
