@@ -49,8 +49,6 @@ def test_studies_of_every_shipped_configuration_have_rows_that_differ(
         ("encoders", "pretraining.enabled=false", ["causal, not pretrained", "causal, pretrained"]),
         ("drift", "pretraining.enabled=false", ["as configured", "popularity"]),
         ("retrieval", "predictor.contexts=none", ["tf_lift, BM25, contexts: none", "rim, BM25"]),
-        ("overlap", "situation.overlap=false", ["as configured", "neighbours by overlap"]),
-        ("overlap", "situation.overlap=true", ["as configured", "no neighbours by overlap"]),
     ],
 )
 def test_a_variant_that_is_the_configuration_itself_is_left_out(
@@ -84,6 +82,17 @@ def test_the_situation_needs_its_tables() -> None:
     with_tables = ConfigSource(source.path, ("situation.tables=true", "situation.relations=all"))
     labels = [variant.label for variant in find_study("situation", with_tables.load()).variants]
     assert labels == ["relations: all", "both", "future", "past", "any", "none"]
+
+
+@pytest.mark.parametrize("has_overlap", [False, True])
+def test_neighbours_by_overlap_are_counted_and_encoded(has_overlap: bool, without_data: None) -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml", (f"situation.overlap={str(has_overlap).lower()}",))
+    _, rows = studies.plan_study(source, find_study("overlap", source.load()))
+    read = {
+        row.label: (row.source.load().situation.overlap, row.source.load().situation.encoded_neighbours) for row in rows
+    }
+    other = {"no neighbours by overlap": (False, 0)} if has_overlap else {"neighbours by overlap": (True, 0)}
+    assert read == {"as configured": (has_overlap, 0), **other, "and 4 encoded futures": (True, 4)}
 
 
 def test_the_next_item_is_asked_with_gap_and_user_apart(without_data: None) -> None:

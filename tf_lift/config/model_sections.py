@@ -81,7 +81,7 @@ class Pretraining:
     learning_rate_decay: LearningRateDecay = "none"
     """`cosine`: it falls to 0 along half a cosine over `num_epochs`, all of which are run; `none`: it stays."""
     patience: int = 2
-    """Epochs without a better validation loss before stopping."""
+    """Epochs without a better validation loss before stopping, where the rate stays."""
 
     def __post_init__(self) -> None:
         check_range("pretraining", "mask_ratio", self.mask_ratio, 0.0, 1.0)
@@ -164,7 +164,8 @@ class Training:
     l2: float = 1e-4
     """Weight of the squared norm of the MLP's kernels in the loss."""
     patience: int = 2
-    """Epochs without a better validation loss before stopping: LogLoss, or the slates' cross-entropy where `loss` is listwise."""
+    """Epochs without a better validation loss before stopping, where the rate stays: LogLoss, or the slates' cross-entropy where `loss` is
+    listwise."""
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
     """tf.distribute strategy. `multi_worker` reads TF_CONFIG."""
     num_logical_devices: int = 0
