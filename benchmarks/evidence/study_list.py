@@ -16,7 +16,7 @@ _AT_MASKED_ROWS = {
     "pretraining.next_item": False,
     "predictor.next_item_logit": False,
 }
-
+_NO_OVERLAP = {"situation.overlap": False, "situation.encoded_neighbours": 0}
 
 COST = "µs to read and score a candidate"
 
@@ -98,12 +98,12 @@ def _situation(config: Config) -> Study:
 
 
 def _overlap(_: Config) -> Study:
-    none, rows = {"situation.overlap": False, "situation.encoded_neighbours": 0}, {"situation.overlap": True}
+    counted = _NO_OVERLAP | {"situation.overlap": True}
     variants = [
         Variant("as configured"),
-        Variant("no neighbours by overlap", none),
-        Variant("neighbours by overlap", rows | {"situation.encoded_neighbours": 0}),
-        Variant("and 4 encoded futures", rows | {"situation.encoded_neighbours": 4}),
+        Variant("no neighbours by overlap", _NO_OVERLAP),
+        Variant("neighbours by overlap", counted),
+        Variant("and 4 encoded futures", counted | {"situation.encoded_neighbours": 4}),
     ]
     question = "Does it help to read the rows of people in the same situation, counted, or encoded as in eq. 14?"
     return Study("Neighbours of the situation", question, variants)
@@ -163,7 +163,7 @@ def _retrieval(config: Config) -> Study:
 
 
 def _drift(_: Config) -> Study:
-    nothing = {"situation.relations": "none", "situation.overlap": False, "situation.encoded_neighbours": 0}
+    nothing = {"situation.relations": "none"} | _NO_OVERLAP
     variants = [
         Variant("as configured"),
         Variant("without pretraining", {"pretraining.enabled": False}),
