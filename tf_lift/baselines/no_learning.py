@@ -75,9 +75,12 @@ def score_baselines(
     own_labels = dataset.config.negatives.protocol == "none"
     if own_labels and user is not None and item is not None:
         prior = float(np.mean(dataset.positive[log.time < dataset.info.boundaries.train_from]))
+        of_user, of_item = (
+            [_odds_up_to_now(target, index, prior, strength) for strength in RATE_STRENGTHS] for index in (user, item)
+        )
+        scores |= {"user rate, up to t": of_user, "item rate, up to t": of_item}
         scores["user rate + item rate, up to t"] = [
-            _odds_up_to_now(target, user, prior, strength) + _odds_up_to_now(target, item, prior, strength)
-            for strength in RATE_STRENGTHS
+            user_odds + item_odds for user_odds, item_odds in zip(of_user, of_item, strict=True)
         ]
     pair = statistic.get(tuple(sorted(entities)))
     if pair is not None:

@@ -153,6 +153,8 @@ _ENTRIES = (
     _rule("popularity", "positive rows of the item"),
     _rule("user rate + item rate", "log-odds of smoothed rates"),
     _rule("user rate + item rate, up to t", "the same, counted up to each target's time", ("none",)),
+    _rule("user rate, up to t", "the user's alone: what a history tells without the item", ("none",)),
+    _rule("item rate, up to t", "the item's alone: what a user's own AUC can be without the history", ("none",)),
     _rule("match rule", "whether the user has not had the item"),
     _rule("repeat rule", "whether the user has had the item"),
     _rule("popularity + match rule", "popularity, had items at the bottom"),
