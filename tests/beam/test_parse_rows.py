@@ -4,19 +4,15 @@ import datetime
 import decimal
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam.field_columns import FieldColumns, find_field_columns
 from beam.parse_interactions import parse_attributes, parse_interactions
 from beam.parse_rows import ParsedRows, parse_rows
-from beam.parse_values import parse_iso_time, parse_times
 from beam.read_source import RawChunk
 from tf_lift.config import AttributeTable, Behaviour, Config, Negatives, Source
 from tf_lift.schema import Field
@@ -212,60 +208,6 @@ class TestParquet:
             self._parse(table)
 
 
-class TestTimes:
-    @pytest.mark.parametrize(
-        ("time_format", "text", "seconds"),
-        [
-            ("epoch_seconds", "978300760", 978300760),
-            ("epoch_seconds", "978300760.999999999999999999", 978300760),
-            ("epoch_seconds", "-0.5", -1),
-            ("epoch_seconds", " 1.5e9 ", 1_500_000_000),
-            ("epoch_milliseconds", "1511544070999", 1511544070),
-            ("epoch_milliseconds", "-1", -1),
-            ("iso", "2009-05-04T23:08:57Z", 1241478537),
-            ("iso", "2009-05-04T23:08:57.9+02:00", 1241471337),
-            ("iso", "2017-01-01 11:53:26", 1483271606),
-            ("iso", "1969-12-31T23:59:59.5", -1),
-            ("%m%d", "0829", -2188252800),
-            ("%Y%m%d", "20151120", 1447977600),
-            ("%d/%m/%Y %H:%M %z", "01/01/1970 01:00 +0100", 0),
-        ],
-    )
-    def test_formats(self, time_format: str, text: str, seconds: int) -> None:
-        times, reasons = parse_times(pa.array([text]), time_format)
-        assert (times.tolist(), times.dtype, reasons) == ([seconds], np.int64, {})
-
-    @pytest.mark.parametrize(
-        ("time_format", "text", "reason"),
-        [
-            ("epoch_seconds", "abc", "time is not a number: 'abc'"),
-            ("epoch_seconds", "0x10", "time is not a number: '0x10'"),
-            ("epoch_seconds", "nan", "time is not a number: 'nan'"),
-            ("epoch_seconds", "١", "time is not a number: '١'"),
-            ("epoch_seconds", "1511544070000", "time is not within the years 1 to 9999: '1511544070000'"),
-            ("epoch_seconds", "1e999", "time is not within the years 1 to 9999: '1e999'"),
-            ("epoch_milliseconds", "", "time is empty"),
-            ("iso", "yesterday", "time is not ISO 8601: 'yesterday'"),
-            ("%m%d", "1131", "time does not match '%m%d': '1131'"),
-        ],
-    )
-    def test_reasons(self, time_format: str, text: str, reason: str) -> None:
-        times, reasons = parse_times(pa.array(["0101", text, text]), time_format)
-        assert {index: why for index, why in reasons.items() if index} == {1: reason, 2: reason}
-        assert times[1:].tolist() == [0, 0]
-
-    @given(st.datetimes(timezones=st.timezones()))
-    def test_iso_is_the_floor_of_the_exact_time(self, moment: datetime.datetime) -> None:
-        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        assert parse_iso_time(moment.isoformat()) == math.floor(
-            decimal.Decimal((moment - epoch) // datetime.timedelta(microseconds=1)) / 1_000_000
-        )
-
-    @given(st.decimals(-(10**10), 10**10, allow_nan=False, places=6))
-    def test_decimals_are_floored_exactly(self, number: decimal.Decimal) -> None:
-        assert parse_times(pa.array([str(number)]), "epoch_seconds")[0].tolist() == [math.floor(number)]
-
-
 class TestInteractions:
     @pytest.mark.parametrize(
         ("behaviour", "texts", "expected", "reason"),
@@ -406,71 +348,3 @@ def test_attributes() -> None:
         (11, "#id is empty"),
         (12, "expected 3 columns, received 2"),
     ]
-
-
-class TestFindFieldColumns:
-    def _config(
-        self, tmp_path: Path, log: bytes = b"uid,iid,ts,price\n", users: bytes = b"id,age,price\n", **kwargs
-    ) -> Config:
-        (tmp_path / "log.csv").write_bytes(log)
-        (tmp_path / "users.csv").write_bytes(users)
-        fields = (
-            Field("user", "user", column="uid", key=True),
-            Field("item", "item", column="iid", key=True),
-            Field("age", "user"),
-            Field("price", "item"),
-        )
-        table = AttributeTable(paths=(str(tmp_path / "users.csv"),), entity="user", key=kwargs.pop("key", "id"))
-        source = {"paths": (str(tmp_path / "log.csv"),), "time": "ts", "attributes": (table,)} | kwargs.pop(
-            "source", {}
-        )
-        kwargs = {"negatives": Negatives(protocol="honest"), "fields": fields} | kwargs
-        return Config("test", Source(**source), **kwargs)
-
-    def test_log_before_tables(self, tmp_path: Path) -> None:
-        columns = find_field_columns(self._config(tmp_path, users=b"id,age,uid,price\n"))
-        assert columns == FieldColumns({"user": "uid", "item": "iid", "price": "price"}, ({"age": "age"},))
-
-    def test_parquet_log(self, tmp_path: Path) -> None:
-        pq.write_table(pa.table({"uid": [1], "iid": [1], "ts": [1], "price": [1]}), tmp_path / "log.parquet")
-        config = self._config(tmp_path, source={"paths": (str(tmp_path / "log.parquet"),), "format": "parquet"})
-        assert find_field_columns(config).log == {"user": "uid", "item": "iid", "price": "price"}
-
-    @pytest.mark.parametrize(
-        ("log", "users", "message"),
-        [
-            (
-                b"uid,iid,ts,prices\n",
-                b"id,age,price\n",
-                r"missing column 'price', field 'price' of entity 'item'\. Did you mean 'prices'\? "
-                r"Received columns of the log: uid, iid, ts, prices; of users\.csv: id, age, price\.",
-            ),
-            (
-                b"uid,iid,time,price\n",
-                b"id,age\n",
-                r"missing column 'ts', source\.time\. Received columns of the log: uid",
-            ),
-            (
-                b"uid,iid,ts,price\n",
-                b"ids,age\n",
-                r"missing column 'id', source\.attributes\.key\. Did you mean 'ids'\?",
-            ),
-            (b"iid,ts,price\n", b"id,age,uid\n", r"missing column 'uid', field 'user' .* Did you mean 'iid'\?"),
-        ],
-    )
-    def test_missing_columns(self, log: bytes, users: bytes, message: str, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=message):
-            find_field_columns(self._config(tmp_path, log, users))
-
-    def test_missing_behaviour_column(self, tmp_path: Path) -> None:
-        config = self._config(tmp_path, behaviour=Behaviour("column", "pric"), negatives=Negatives())
-        with pytest.raises(ValueError, match=r"missing column 'pric', behaviour\.column\. Did you mean 'price'\?"):
-            find_field_columns(config)
-
-    def test_separator_that_does_not_fit(self, tmp_path: Path) -> None:
-        source = {"paths": (str(tmp_path / "log.csv"),), "columns": ("uid", "iid", "price", "ts"), "time": "ts"}
-        config = self._config(tmp_path, log=b"1::2::3::4\n", source=source)
-        with pytest.raises(
-            ValueError, match=r"separator ',' for .*log\.csv, whose first line starts with '1::2::3::4'\."
-        ):
-            find_field_columns(config)
