@@ -50,7 +50,8 @@ def run_search(runner: TrialRunner, tuner: str, num_trials: int) -> tuple[Tuning
         ranker_tuner = RankerTuner(search, space, objective, runner.evaluate, folder / "keras_tuner", note)
         oracle = ranker_tuner.oracle
         bar.update(len(oracle.end_order))
-        ranker_tuner.search()
+        if len(oracle.end_order) < num_trials:  # else KerasTuner would end a trial that a longer search had begun
+            ranker_tuner.search()
     rows += [_as_row(place, oracle.trials[number], space) for place, number in enumerate(oracle.end_order, start=1)]
     config = runner.source.load()
     result = TuningResult(runner.ranker, config.name, describe_protocol(config), tuner, runner.seed, objective, rows)
