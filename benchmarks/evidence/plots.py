@@ -59,7 +59,9 @@ def plot_group(group: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_axis(group: Mapping[str, Any], path: Path) -> None:
-    """Draws the leading metric along a study's axis, a panel a column, with the standard deviation over seeds.
+    """Draws the leading metric along a study's axis, a panel a column, with the 95 % interval of its difference to the first row's.
+
+    A study of costs has no such intervals: its other rows are peers.
 
     Args:
         group: one group's summary, with `axis`.
@@ -72,11 +74,17 @@ def plot_axis(group: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(1.0 + 2.9 * len(columns), 3.6), layout="constrained")
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
-        cells = [comparison["rankers"][label][column][metric] for label in labels]
+        means = [comparison["rankers"][label][column][metric]["mean"] for label in labels]
+        intervals = [
+            None if is_cost else _find_difference_to_first(comparison, label, column, metric) for label in labels
+        ]
         panel.errorbar(
             [places[label] for label in labels],
-            [cell["mean"] for cell in cells],
-            [cell["spread"] or 0.0 for cell in cells],
+            means,
+            [
+                [interval[1] - interval[0] if interval else 0.0 for interval in intervals],
+                [interval[2] - interval[1] if interval else 0.0 for interval in intervals],
+            ],
             fmt="o" if is_cost else "o-",
             color=_COLOURS["ours"],
             capsize=3,
@@ -86,16 +94,17 @@ def plot_axis(group: Mapping[str, Any], path: Path) -> None:
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_formatter("{x:g}")
             panel.margins(x=0.35, y=0.15)
-            for label, cell in zip(labels, cells, strict=True):
+            for label, mean in zip(labels, means, strict=True):
                 panel.annotate(
-                    label, (places[label], cell["mean"]), (0, 12), textcoords="offset points", ha="center", fontsize=8
+                    label, (places[label], mean), (0, 12), textcoords="offset points", ha="center", fontsize=8
                 )
         panel.set_title(f"{column} ({group['column_slates'][column]:,})", fontsize=10)
         panel.tick_params(labelsize=8)
         panel.grid(True, alpha=0.3)
     panels[0].set_ylabel(metric)
     figure.supxlabel(axis["words"], fontsize=10)
-    figure.suptitle(f"{group['name']}: {metric}, mean and standard deviation over seeds", fontsize=11)
+    words = "" if is_cost else f", and the 95 % interval of its difference to that of {next(iter(places))}"
+    figure.suptitle(f"{group['name']}: {metric}{words}", fontsize=11)
     figure.savefig(path, dpi=130)
 
 
@@ -106,6 +115,13 @@ def _find_interval(
     if not is_study(comparison):
         cell = comparison["rankers"][name][column][metric]
         return None if cell["best_peer"] is None else (cell["low"], cell["difference"], cell["high"])
+    return _find_difference_to_first(comparison, name, column, metric)
+
+
+def _find_difference_to_first(
+    comparison: Mapping[str, Any], name: str, column: str, metric: str
+) -> tuple[float, float, float] | None:
+    """The same, to the first of this project's rows."""
     if name not in comparison["gains"]:
         return (0.0, 0.0, 0.0)  # the first itself
     gain = comparison["gains"][name][column][metric]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks.evidence import command
 from benchmarks.evidence.evaluation_set import BY_GAP, BY_ITEM_ROWS, Slicing
+from benchmarks.evidence.plots import plot_axis
 from benchmarks.evidence.study_list import COST
 from benchmarks.evidence.tables import build_tables, format_difference
 
@@ -153,6 +155,25 @@ def test_a_study_s_numbers_are_drawn_along_its_axis(tmp_path: Path) -> None:
         assert (tmp_path / "study-shop-along.png").read_bytes().startswith(b"\x89PNG")
         assert "![Numbers along the study's axis](study-shop-along.png)" in (tmp_path / "study.md").read_text()
         assert (tmp_path / "study.html").read_text().count("data:image/png;base64,") == 2
+
+
+def test_bars_along_an_axis_are_of_the_difference_to_the_first_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gain of the first over another is the other's loss: its interval is turned round."""
+    group = make_summary()["groups"][0]
+    comparison = group["comparison"]
+    comparison["kinds"] = dict.fromkeys(comparison["kinds"], "ours")
+    gain = {"difference": 0.06, "low": 0.05, "high": 0.08}
+    comparison["gains"] = {"din": {column: {"AUC": gain, "LogLoss": gain} for column in COLUMNS}}
+    group["axis"] = {"words": "retrieval.num_neighbours (K)", "places": {"tf_lift": 5.0, "din": 10.0}}
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    plot_axis(group, tmp_path / "along.png")
+    (figure,) = drawn
+    assert figure.get_suptitle() == "shop: AUC, and the 95 % interval of its difference to that of tf_lift"
+    first, other = (segment[:, 1].tolist() for segment in figure.axes[0].collections[0].get_segments())
+    assert first == pytest.approx([0.81, 0.81]) and other == pytest.approx([0.73, 0.76])
 
 
 @pytest.mark.parametrize(
