@@ -72,8 +72,9 @@ def per_user_auc(users: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> tupl
 
     A user whose examples are all of one class has no AUC and is left out, weight included.
 
-    It is biased against scores that follow a user's own labels: given how many positives a user has, a positive has fewer of them
-    before it than a negative has, so that the mean of a user's labels so far is far below .5 even where nothing can be told.
+    It is biased against scores that follow a user's own labels. Given a user's labels in any order, a positive has fewer positives and
+    more negatives before it than a negative has, so that to rank by the rate of positives so far has a per-user AUC below .5: 0 for two
+    examples of a user, nearer to .5 the more there are.
 
     Args:
         users: [n], integers or strings, in any order.

@@ -82,8 +82,8 @@ def plot_axis(group: Mapping[str, Any], path: Path) -> None:
             [places[label] for label in labels],
             means,
             [
-                [interval[1] - interval[0] if interval else 0.0 for interval in intervals],
-                [interval[2] - interval[1] if interval else 0.0 for interval in intervals],
+                [interval[1] - interval[0] if interval else float("nan") for interval in intervals],
+                [interval[2] - interval[1] if interval else float("nan") for interval in intervals],
             ],
             fmt="o" if is_cost else "o-",
             color=_COLOURS["ours"],
@@ -121,7 +121,7 @@ def _find_interval(
 def _find_difference_to_first(
     comparison: Mapping[str, Any], name: str, column: str, metric: str
 ) -> tuple[float, float, float] | None:
-    """The same, to the first of this project's rows."""
+    """Low end, difference and high end to the first of this project's rows; None where one of the two has no number."""
     if name not in comparison["gains"]:
         return (0.0, 0.0, 0.0)  # the first itself
     gain = comparison["gains"][name][column][metric]

@@ -26,7 +26,7 @@ def run_search(runner: TrialRunner, tuner: str, num_trials: int) -> tuple[Tuning
     Args:
         runner: what a trial is.
         tuner: one of TUNERS.
-        num_trials: at most, beside the defaults' own.
+        num_trials: how many there shall be beside the defaults' own; those of a longer search before stay.
 
     Returns:
         What was found, and the folder with tuning.json, tuning.png and best.toml.
