@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks.evidence.evaluation_set import POOLED
 from benchmarks.evidence.measures import LOWER_IS_BETTER
@@ -91,8 +92,9 @@ def plot_axis(group: Mapping[str, Any], path: Path) -> None:
         )
         if is_cost:
             panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             panel.xaxis.set_major_formatter("{x:g}")
-            panel.xaxis.set_minor_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("")
             panel.margins(x=0.35, y=0.15)
             for label, mean in zip(labels, means, strict=True):
                 panel.annotate(
