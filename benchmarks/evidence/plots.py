@@ -1,5 +1,6 @@
 """The plots of a comparison: how far each ranker is from the best peer, by gap; and a study's numbers along its axis."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,15 +77,14 @@ def plot_axis(group: Mapping[str, Any], path: Path) -> None:
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
         means = [comparison["rankers"][label][column][metric]["mean"] for label in labels]
-        intervals = [
-            None if is_cost else _find_difference_to_first(comparison, label, column, metric) for label in labels
-        ]
+        found = [None if is_cost else _find_difference_to_first(comparison, label, column, metric) for label in labels]
+        intervals = [interval or (math.nan,) * 3 for interval in found]
         panel.errorbar(
             [places[label] for label in labels],
             means,
             [
-                [interval[1] - interval[0] if interval else float("nan") for interval in intervals],
-                [interval[2] - interval[1] if interval else float("nan") for interval in intervals],
+                [difference - low for low, difference, _ in intervals],
+                [high - difference for _, difference, high in intervals],
             ],
             fmt="o" if is_cost else "o-",
             color=_COLOURS["ours"],
