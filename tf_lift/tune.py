@@ -3,12 +3,14 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from tf_lift.baselines.registry import RANKERS
+from tf_lift.baselines.train_peer import read_overrides
 from tf_lift.config.flags import add_config_flags
 from tf_lift.strategy import prepare_devices
 from tf_lift.tuning.config_source import ConfigSource
@@ -19,7 +21,9 @@ from tf_lift.tuning.trial_runner import OWN, TrialRunner, preprocess_in_a_proces
 _COLUMNS_OF_A_FILE = 150
 
 
-def run(source: ConfigSource, ranker: str, tuner: str, num_trials: int) -> None:
+def run(
+    source: ConfigSource, ranker: str, tuner: str, num_trials: int, given: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Searches, prints the trials, and writes the best settings as best.toml.
 
     Args:
@@ -27,6 +31,7 @@ def run(source: ConfigSource, ranker: str, tuner: str, num_trials: int) -> None:
         ranker: a name of the registry.
         tuner: how to search.
         num_trials: at most.
+        given: settings to try beside them.
 
     Raises:
         ValueError: a wrong argument, or no trial succeeded.
@@ -34,7 +39,7 @@ def run(source: ConfigSource, ranker: str, tuner: str, num_trials: int) -> None:
     config = source.load()
     prepare_devices(config.training)
     runner = TrialRunner(source, ranker, config.seed, preprocess_in_a_process)
-    result, folder = run_search(runner, tuner, num_trials)
+    result, folder = run_search(runner, tuner, num_trials, given)
     result.print_table(Console(width=None if sys.stdout.isatty() else _COLUMNS_OF_A_FILE))
     logging.info("tune: the best settings are in %s", folder / "best.toml")
 
@@ -53,6 +58,14 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--trials", type=int, default=20, help="at most, beside the defaults' own; default: %(default)s"
     )
+    parser.add_argument(
+        "--try",
+        dest="given",
+        action="append",
+        default=[],
+        metavar="'KEY=VALUE ...'",
+        help="settings to try as a trial of their own, separated by spaces; repeatable",
+    )
     return parser.parse_args(arguments)
 
 
@@ -62,7 +75,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow times its own checkpoints there
     try:
-        run(ConfigSource(Path(flags.config), tuple(flags.set)), flags.ranker, flags.tuner, flags.trials)
+        given = [read_overrides(text.split()) for text in flags.given]
+        run(ConfigSource(Path(flags.config), tuple(flags.set)), flags.ranker, flags.tuner, flags.trials, given)
     except ValueError as error:
         sys.exit(f"tune: {error}")
 

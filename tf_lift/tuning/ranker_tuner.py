@@ -24,7 +24,7 @@ class Search:
 
     Attributes:
         tuner: one of TUNERS.
-        num_trials: at most.
+        num_trials: at most; 0: none.
         max_epochs: of a trial; Hyperband's first ones have fewer.
         seed: of the search's random choices.
     """
@@ -37,8 +37,8 @@ class Search:
     def __post_init__(self) -> None:
         if self.tuner not in TUNERS:
             raise ValueError(f"The tuner must be one of {', '.join(TUNERS)}. Received: {self.tuner!r}.")
-        if self.num_trials < 1:
-            raise ValueError(f"The number of trials must be at least 1. Received: {self.num_trials}.")
+        if self.num_trials < 0:
+            raise ValueError(f"The number of trials must not be negative. Received: {self.num_trials}.")
         if self.tuner == "bayesian" and importlib.util.find_spec("sklearn") is None:
             raise ValueError(
                 "Tuner 'bayesian' needs scikit-learn. Received: it is not installed. Install `keras-tuner[bayesian]`, or choose "

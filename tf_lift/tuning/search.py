@@ -1,10 +1,11 @@
-"""A whole search: the defaults first, then KerasTuner's trials."""
+"""A whole search: the defaults first, then settings that were given, then KerasTuner's trials."""
 
 import dataclasses
 import json
 import re
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ from tf_lift.evaluate import describe_protocol
 from tf_lift.tuning.ranker_tuner import RankerTuner, Search
 from tf_lift.tuning.search_space import SearchSpace
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
-from tf_lift.tuning.tuning_result import DEFAULT, TrialRow, TuningResult
+from tf_lift.tuning.tuning_result import DEFAULT, GIVEN, TrialRow, TuningResult
 from tf_lift.workspace import write_json
 
 
-def run_search(runner: TrialRunner, tuner: str, num_trials: int) -> tuple[TuningResult, Path]:
+def run_search(
+    runner: TrialRunner, tuner: str, num_trials: int, given: Sequence[Mapping[str, Any]] = ()
+) -> tuple[TuningResult, Path]:
     """Searches a ranker's settings; what was done before with the same configuration, space and tuner is read, not done again.
 
     Args:
         runner: what a trial is.
         tuner: one of TUNERS.
-        num_trials: how many there shall be beside the defaults' own; those of a longer search before stay.
+        num_trials: how many there shall be beside the defaults' own and those given; those of a longer search before stay.
+        given: settings to try too, each a trial of its own; they need not be of the space.
 
     Returns:
         What was found, and the folder with tuning.json, tuning.png and best.toml.
@@ -35,13 +39,13 @@ def run_search(runner: TrialRunner, tuner: str, num_trials: int) -> tuple[Tuning
         ValueError: a wrong argument, or no trial succeeded.
     """
     space, objective = runner.space, runner.objective
+    for settings in given:
+        runner.check(settings)
     max_epochs = runner.max_epochs if tuner == "hyperband" else 0
     search = Search(tuner, num_trials, max_epochs, runner.seed)
     folder = runner.folder / f"{tuner}-{_identity(runner, search)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=num_trials + 1, desc=f"tune {runner.ranker}", unit="trial") as bar:
-        rows = [_run_default(runner, folder / "default.json")]
-        bar.update()
+    with tqdm(desc=f"tune {runner.ranker}", unit="trial") as bar:
 
         def note(trial: trials.Trial) -> None:
             bar.update()
@@ -49,7 +53,13 @@ def run_search(runner: TrialRunner, tuner: str, num_trials: int) -> tuple[Tuning
 
         ranker_tuner = RankerTuner(search, space, objective, runner.evaluate, folder / "keras_tuner", note)
         oracle = ranker_tuner.oracle
+        bar.reset(total=1 + len(given) + max(num_trials, len(oracle.end_order)))
         bar.update(len(oracle.end_order))
+        rows = [_run_once(runner, DEFAULT, {}, folder / "default.json")]
+        bar.update()
+        for place, settings in enumerate(given, start=1):
+            rows.append(_run_once(runner, f"{GIVEN} {place}", settings, folder / f"given-{hash_json(settings)}.json"))
+            bar.update()
         if len(oracle.end_order) < num_trials:  # else KerasTuner would end a trial that a longer search had begun
             ranker_tuner.search()
     rows += [_as_row(place, oracle.trials[number], space) for place, number in enumerate(oracle.end_order, start=1)]
@@ -76,13 +86,13 @@ def _identity(runner: TrialRunner, search: Search) -> str:
     return hash_json(parts)
 
 
-def _run_default(runner: TrialRunner, path: Path) -> TrialRow:
-    """The trial without a choice; kept in a file, as KerasTuner knows nothing of it."""
+def _run_once(runner: TrialRunner, name: str, settings: Mapping[str, Any], path: Path) -> TrialRow:
+    """A trial of settings that KerasTuner knows nothing of; kept in a file."""
     if path.is_file():
-        return TrialRow(**json.loads(path.read_text(encoding="utf-8")))
+        return dataclasses.replace(TrialRow(**json.loads(path.read_text(encoding="utf-8"))), name=name)
     began = time.monotonic()
-    value = runner.evaluate({})
-    row = TrialRow(DEFAULT, {}, value, time.monotonic() - began)
+    value = runner.evaluate(settings)
+    row = TrialRow(name, dict(settings), value, time.monotonic() - began)
     write_json(path, dataclasses.asdict(row))
     return row
 
@@ -105,7 +115,7 @@ def _write_best(runner: TrialRunner, result: TuningResult, path: Path) -> None:
     """The best settings: a configuration for this project's predictor, a ranker's settings for another."""
     best = result.best
     heading = (
-        f"The best of {result.num_trials} trials of {result.tuner} search and the defaults: {result.objective.name} {best.value:.6f} on "
+        f"The best of the defaults and {result.describe_trials()}: {result.objective.name} {best.value:.6f} on "
         f"validation (trial {best.name}, seed {result.seed}).\n"
     )
     if runner.ranker == OWN:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
@@ -100,6 +102,17 @@ class TrialRunner:
                 f"Tuner 'hyperband' needs a ranker that is trained by epochs. Received: {self.ranker!r}. Choose another tuner."
             ) from error
 
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Checks that settings are the ranker's and fit together, before anything is trained.
+
+        Raises:
+            ValueError: they are not, or do not.
+        """
+        if self.ranker == OWN:
+            self.source.with_settings(settings).load()
+        else:
+            self.entry.read_settings(settings)
+
     def evaluate(self, settings: Mapping[str, Any], num_epochs: int | None = None) -> float:
         """The objective of some settings.
 
@@ -108,18 +121,30 @@ class TrialRunner:
             num_epochs: at most; None: the ranker's own.
 
         Raises:
-            ValueError: settings that do not fit together.
+            ValueError: settings that do not fit together, or that change what is ranked.
         """
         chosen = dict(settings) | ({self.epochs_key: num_epochs} if num_epochs else {})
         if self.ranker == OWN:
             workspace = self._prepare(self.source.with_settings(chosen))
             job = RankerJob(OWN, workspace, {}, self.seed, self._stages_dir(workspace), _VALIDATION)
-            return measure_objective(job.candidates("validation"), score_with_overrides(job, {}))
+            self._check_candidates(job.candidates("validation"), settings)
+            return measure_objective(self._validation, score_with_overrides(job, {}))
         parts = [chosen, self.seed, *([dict(self.entry.fixed)] if self.entry.fixed else [])]
         digest = hash_json(parts)
         folder = self.folder / "trials" / digest
         scores = train_and_score(self.workspace, self.ranker, chosen, self.seed, folder, _VALIDATION)
         return measure_objective(self._validation, scores)
+
+    def _check_candidates(self, candidates: Candidates, settings: Mapping[str, Any]) -> None:
+        """Raises a ValueError where validation's candidates are not the configuration's own."""
+        own = self._validation
+        if not all(
+            np.array_equal(getattr(candidates, name), getattr(own, name)) for name in ("fields", "slates", "labels")
+        ):
+            raise ValueError(
+                f"Trials must rank the same candidates. Received: {dict(settings)}, with which validation has others. Do not try what "
+                "changes the targets or their negatives; pass it as --set, to all trials."
+            )
 
     @functools.cached_property
     def _validation(self) -> Candidates:

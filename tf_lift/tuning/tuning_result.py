@@ -15,6 +15,7 @@ from tf_lift.tuning.objective import Objective
 from tf_lift.workspace import write_json
 
 DEFAULT = "default"  # the trial of the settings that are there without a search
+GIVEN = "given"  # a trial of settings that were named, before its number
 _MOST_ROWS = 20
 
 
@@ -23,7 +24,7 @@ class TrialRow:
     """One trial.
 
     Attributes:
-        name: DEFAULT, or its number from 1, in order of their ends.
+        name: DEFAULT, GIVEN and its number from 1, or the tuner's number from 1, in order of their ends.
         settings: those that are not the defaults.
         value: the objective; None for a trial that failed.
         seconds: wall time, without what earlier trials had made already.
@@ -63,6 +64,12 @@ class TuningResult:
     def num_trials(self) -> int:
         """Trials beside the default's."""
         return len(self.trials) - 1
+
+    def describe_trials(self) -> str:
+        """How many trials of which kind, beside the default's, in words."""
+        num_given = sum(trial.name.startswith(GIVEN) for trial in self.trials)
+        words = f"{self.num_trials - num_given} trials of {self.tuner} search"
+        return f"{words} and {num_given} given" if num_given else words
 
     @property
     def seconds(self) -> float:
@@ -104,7 +111,7 @@ class TuningResult:
     def print_table(self, console: Console) -> None:
         """Prints the best trials and the default's."""
         table = Table(
-            title=f"{self.ranker} on {self.config_name}: {self.num_trials} trials of {self.tuner} search",
+            title=f"{self.ranker} on {self.config_name}: {self.describe_trials()}",
             caption=f"{self.protocol} {self.objective.name} is on validation; seed {self.seed}. Shown: settings that are not the defaults.",
         )
         table.add_column("trial")

@@ -27,6 +27,7 @@ from tf_lift.tuning.tuning_result import TrialRow, TuningResult
 from tf_lift.workspace import Workspace
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.toml"
+TINY_TOP_N = TINY.with_name("tiny_top_n.toml")
 CHOICES = {"width": (1, 2, 3, 4, 5, 6), "rate": (0.1, 0.2, 0.3)}
 
 
@@ -43,6 +44,10 @@ class FakeRunner(TrialRunner):
         }
 
     max_epochs = 9
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        if not settings.keys() <= CHOICES.keys():
+            raise ValueError(f"Unknown setting. Received: {settings}.")
 
     def evaluate(self, settings: Mapping[str, Any], num_epochs: int | None = None) -> float:
         if len(self.calls) == self.kill_at:
@@ -96,6 +101,57 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(longer.calls) == 2 and result.num_trials == 10
 
 
+def test_given_settings_are_trials_of_their_own(tmp_path: Path) -> None:
+    first = FakeRunner(tmp_path)
+    result, folder = run_search(first, "random", 0, [{"width": 3}, {"width": 7, "rate": 0.2}])
+    assert [(trial.name, trial.settings) for trial in result.trials] == [
+        ("default", {}),
+        ("given 1", {"width": 3}),
+        ("given 2", {"width": 7, "rate": 0.2}),
+    ]
+    assert [trial.value for trial in result.trials] == pytest.approx([5.1, 3.1, 3.0])
+    assert result.describe_trials() == "0 trials of random search and 2 given"
+    assert "The best of the defaults and 0 trials of random search and 2 given" in (folder / "best.toml").read_text()
+    assert json.loads((folder / "tuning.json").read_text())["num_trials"] == 2
+    longer = FakeRunner(tmp_path)
+    result, _ = run_search(longer, "random", 2, [{"rate": 0.2, "width": 7}, {"width": 4}])
+    assert [settings for settings, _ in longer.calls][0] == {"width": 4} and len(longer.calls) == 3
+    assert [trial.name for trial in result.trials] == ["default", "given 1", "given 2", "1", "2"]
+    assert result.trials[1].value == pytest.approx(3.0)
+    searched, _ = run_search(FakeRunner(tmp_path), "random", 2)
+    assert [trial.name for trial in searched.trials] == ["default", "1", "2"]
+    untouched = FakeRunner(tmp_path)
+    with pytest.raises(ValueError, match="Unknown setting"):
+        run_search(untouched, "random", 9, [{"width": 2}, {"wdith": 2}])
+    assert not untouched.calls
+
+
+@pytest.mark.parametrize(("ranker", "settings"), [("gbdt", {"num_leafs": 3}), (OWN, {"training.num_epoch": 3})])
+def test_given_settings_are_checked_before_anything_is_trained(
+    tmp_path: Path, ranker: str, settings: dict[str, Any]
+) -> None:
+    runner = TrialRunner(ConfigSource(TINY, (f"workspace={tmp_path}",)), ranker, 7, _make_empty)
+    with pytest.raises(ValueError, match=r"(?s)Unknown (setting|key).*Did you mean '(num_leaves|num_epochs)'"):
+        runner.check(settings)
+    runner.check({"num_leaves": 3} if ranker == "gbdt" else {"training.num_epochs": 3})
+
+
+def test_trials_must_rank_the_same_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(job: Any, _: str) -> Any:
+        per_target = job.workspace.config.negatives.per_target
+        return SimpleNamespace(
+            fields=np.zeros((per_target, 2)), slates=np.zeros(per_target), labels=np.zeros(per_target)
+        )
+
+    monkeypatch.setattr(trial_runner.RankerJob, "candidates", read)
+    monkeypatch.setattr(trial_runner, "score_with_overrides", lambda *_: None)
+    monkeypatch.setattr(trial_runner, "measure_objective", lambda *_: 0.5)
+    runner = TrialRunner(ConfigSource(TINY_TOP_N, (f"workspace={tmp_path}",)), OWN, 7, _make_empty)
+    assert runner.evaluate({"retrieval.context_length": 3}) == 0.5
+    with pytest.raises(ValueError, match="must rank the same candidates. Received: {'negatives.per_target': 5}"):
+        runner.evaluate({"negatives.per_target": 5})
+
+
 @pytest.mark.parametrize("overrides", [{"training.batch_size": 32}, {"split.test_from": 0.7}], ids=str)
 def test_trials_of_another_configuration_are_not_used(tmp_path: Path, overrides: dict[str, Any]) -> None:
     run_search(FakeRunner(tmp_path), "random", 2)
@@ -116,8 +172,8 @@ def test_hyperband_gives_more_epochs_to_the_better(tmp_path: Path) -> None:
 def test_arguments_of_a_search_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="must be one of random, hyperband, bayesian. Received: 'grid'"):
         Search("grid", 3, 0, 7)
-    with pytest.raises(ValueError, match="must be at least 1. Received: 0"):
-        Search("random", 0, 0, 7)
+    with pytest.raises(ValueError, match="must not be negative. Received: -1"):
+        Search("random", -1, 0, 7)
     monkeypatch.setattr(ranker_tuner.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match="needs scikit-learn. Received: it is not installed"):
         Search("bayesian", 3, 0, 7)
@@ -216,7 +272,10 @@ def test_own_trials_share_the_stages_that_their_settings_leave_alone(
         return None
 
     monkeypatch.setattr(trial_runner, "score_with_overrides", score)
-    monkeypatch.setattr(trial_runner.RankerJob, "candidates", lambda *_: None)
+    none = np.zeros(0)
+    monkeypatch.setattr(
+        trial_runner.RankerJob, "candidates", lambda *_: SimpleNamespace(fields=none, slates=none, labels=none)
+    )
     monkeypatch.setattr(trial_runner, "measure_objective", lambda *_: 0.5)
     made: list[ConfigSource] = []
 
