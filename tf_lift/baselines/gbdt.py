@@ -15,6 +15,7 @@ from tf_lift.baselines.no_learning import Candidates, apply_platt, fit_platt
 from tf_lift.baselines.peer import check_choice, check_setting
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores
+from tf_lift.config import RELATIONS
 from tf_lift.slate_grid import MIN_RANKED, is_ranking
 
 OBJECTIVES = ("binary", "lambdarank", "rank_xendcg")
@@ -48,9 +49,12 @@ class GBDTSettings:
     recency_days: tuple[float, ...] = ()
     """As `predictor.recency_days`: rows of each item field's value within each of these spans, and the seconds since the newest; empty:
     neither."""
+    relations: str = "none"
+    """As `situation.relations`: what is read of the data set's transition tables; `none`: nothing."""
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)
+        check_choice("relations", self.relations, tuple(RELATIONS))
         check_setting("num_leaves", self.num_leaves, 2, 1 << 14)
         check_setting("learning_rate", self.learning_rate, 1e-4, 1.0)
         check_setting("feature_share", self.feature_share, 0.01, 1.0)
@@ -142,7 +146,13 @@ def _read_splits(job: RankerJob) -> dict[str, _Split]:
                 f"Objective {settings.objective!r} needs slates of {MIN_RANKED} candidates or more. Received: "
                 f"{np.bincount(candidates.slates).max()} at most in {name}. Choose 'binary'."
             )
-        features, categories = build_features(job.dataset, candidates, settings.context_length, settings.recency_days)
+        features, categories = build_features(
+            job.dataset,
+            candidates,
+            settings.context_length,
+            settings.recency_days,
+            RELATIONS[settings.relations],
+        )
         features[:, categories] = np.minimum(features[:, categories], _MOST_CATEGORIES)
         splits[name] = _Split(candidates, features, categories)
     return splits

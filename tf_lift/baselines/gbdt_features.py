@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from tf_lift.baselines.history_rows import read_history_rows
 from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines.transition_counts import decay_by_age, read_weights
+from tf_lift.config import Relation
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.situation_graphs import build_item_recency
 from tf_lift.interactions import NO_ROW
@@ -18,22 +20,32 @@ _CANDIDATES_PER_BATCH = 65_536
 
 
 def build_features(
-    dataset: Dataset, candidates: Candidates, length: int, recency_days: Sequence[float] = ()
+    dataset: Dataset,
+    candidates: Candidates,
+    length: int,
+    recency_days: Sequence[float] = (),
+    relations: Sequence[Relation] = (),
 ) -> tuple[np.ndarray, list[int]]:
     """Features of candidates, all of them as of the slate's time.
 
     For each match set of the examples: how many pool rows agree, and their smoothed rate of positives. For each item field: how many
     of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. For
-    each item field: pool rows within each of the spans, and the seconds since the newest. The ids of the fields that are no keys.
+    each item field: pool rows within each of the spans, and the seconds since the newest. For each relation at each level of the
+    transition tables: the weights of the newest `situation.history_rows` rows, summed with less for each newer one, and the newest
+    row's. The ids of the fields that are no keys.
 
     Args:
         dataset: the data set.
         candidates: n candidates.
         length: L, rows of the history that are read.
         recency_days: lengths of the spans; none: nothing of how lately values were met.
+        relations: what is read of the transition tables.
 
     Returns:
         float32 [n, D], and the columns that hold ids.
+
+    Raises:
+        ValueError: recency of a static pool, or relations of a data set without tables.
     """
     schema = dataset.config.schema
     prior = float(np.mean(dataset.positive[dataset.log.time < dataset.info.boundaries.train_from]))
@@ -44,6 +56,8 @@ def build_features(
     ]
     if recency_days:
         columns.append(_of_recency(dataset, candidates, recency_days))
+    if relations:
+        columns.append(_of_transitions(dataset, candidates, relations))
     plain = [index for index in range(len(schema)) if index not in (schema.user_index, schema.item_index)]
     width = sum(column.shape[1] for column in columns)
     columns.append(candidates.fields[:, plain])
@@ -89,3 +103,18 @@ def _of_recency(dataset: Dataset, candidates: Candidates, days: Sequence[float])
             np.concatenate([found.counts.numpy().reshape(len(found.counts), -1), found.seconds.numpy()[:, 0]], axis=1)
         )
     return np.concatenate(parts)
+
+
+def _of_transitions(dataset: Dataset, candidates: Candidates, relations: Sequence[Relation]) -> np.ndarray:
+    """float64 [n, 2 x levels x relations], of the same tables and rows as the predictor reads."""
+    if dataset.config.transitions is None:
+        raise ValueError(
+            f"Relations need the transition tables. Received: relations {list(relations)} with situation.relations = 'none' and "
+            "situation.tables = false. Set `situation.tables = true`."
+        )
+    rows = read_history_rows(dataset, candidates, dataset.config.situation_rows)
+    table, is_row = dataset.transitions, rows != NO_ROW
+    features = np.zeros((len(candidates.labels), 2 * len(table.levels) * len(relations)))
+    for part, weights in read_weights(dataset, candidates, table, rows, is_row, relations):
+        features[part] = np.concatenate([decay_by_age(weights), weights[:, 0]], axis=1)
+    return features

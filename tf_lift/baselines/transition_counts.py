@@ -1,5 +1,8 @@
 """What people went on to, counted from the log: a ranker without learning (DESIGN.md section 5, "Situation futures")."""
 
+import dataclasses
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from tf_lift.baselines.history_rows import read_history_rows
@@ -34,15 +37,45 @@ def score_by_transitions(dataset: Dataset, candidates: Candidates, until: int, d
     table = count_until(dataset, until)
     rows = read_history_rows(dataset, candidates, QUERY_ROWS)
     is_query = (rows != NO_ROW) & (dataset.positive & ~dataset.log.synthetic)[rows]
-    decays = np.exp(-_DECAY * np.arange(QUERY_ROWS))
+    as_of = dataclasses.replace(candidates, times=np.full(len(candidates.times), until))
     scores = np.zeros(len(candidates.fields))
+    for part, weights in read_weights(dataset, as_of, table, rows, is_query, (direction,)):
+        scores[part] = decay_by_age(weights)[:, 0]
+    return scores
+
+
+def read_weights(
+    dataset: Dataset,
+    candidates: Candidates,
+    table: TransitionTable,
+    rows: np.ndarray,
+    is_query: np.ndarray,
+    relations: Sequence[Relation],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Looks the rows of histories up with their slates' candidates, as of `candidates.times`.
+
+    Args:
+        dataset: the data set.
+        candidates: n candidates of S slates.
+        table: the counts.
+        rows: int64 [S, m] row ids, the newest first.
+        is_query: bool [S, m], which of them are looked up.
+        relations: of each level of the table.
+
+    Yields:
+        int64 [p], which candidates, and float32 [p, m, R], their weights (`TransitionTable.weights`).
+    """
     for first in range(0, len(rows), _SLATES_PER_BATCH):
         part = np.flatnonzero((candidates.slates >= first) & (candidates.slates < first + _SLATES_PER_BATCH))
         slates = candidates.slates[part]
         history, targets = dataset.log.fields[rows[slates]], candidates.fields[part][:, None]
-        weights = table.weights(history, is_query[slates], targets, np.full(len(part), until), (direction,))
-        scores[part] = (weights[:, 0, :, 0] * decays).sum(axis=1)
-    return scores
+        yield part, table.weights(history, is_query[slates], targets, candidates.times[part], relations)[:, 0]
+
+
+def decay_by_age(weights: np.ndarray) -> np.ndarray:
+    """Sums over m rows, the newest first, each e^-0.1 times what it would be a row later: float64 [n, R] of float32 [n, m, R]."""
+    decays = np.exp(-_DECAY * np.arange(weights.shape[1]))
+    return np.asarray((weights * decays[:, None]).sum(axis=1))
 
 
 def count_until(dataset: Dataset, until: int) -> TransitionTable:

@@ -15,10 +15,14 @@ import tensorflow as tf
 from tf_lift.baselines.gbdt import GBDTSettings, score_gbdt
 from tf_lift.baselines.gbdt_features import build_features
 from tf_lift.baselines.no_learning import Candidates
+from tf_lift.config import RELATIONS
 from tf_lift.data.situation_graphs import build_item_recency
 from tf_lift.metrics import auc, log_loss
 from tf_lift.retrieval.graph_recency import NEVER
 from tf_lift.schema import UNKNOWN_ID
+from tf_lift.situation.levels import find_levels
+from tf_lift.situation.transition_counts import add_counts, count_transitions
+from tf_lift.situation.transition_table import build_transition_table
 
 NUM_ROWS, NUM_ITEMS, LENGTH, SLATE = 3000, 12, 5, 10
 CUTS = (1000, 2000, 2300)
@@ -168,6 +172,77 @@ def test_recency_of_a_static_pool_and_of_the_future_is_refused(noisy: Any) -> No
         build_features(noisy.dataset, candidates_of(noisy, "test"), LENGTH, [1.0])
     with pytest.raises(ValueError, match="recency_days.*Received: -1"):
         GBDTSettings(recency_days=(7.0, -1.0))
+
+
+def with_tables(planted: Any, times: list[int]) -> Any:
+    """The planted data set and transition tables of these snapshots."""
+    situation = dataclasses.replace(planted.config.situation, tables=True, history_rows=LENGTH)
+    dataset = dataclasses.replace(planted, config=dataclasses.replace(planted.config, situation=situation)).dataset
+    levels, snapshots = find_levels(planted.config.schema), np.array(times)
+    counts = add_counts(count_transitions(planted.log, dataset.positive, levels, 3, snapshots))
+    num_ids = [vocabulary.num_ids for vocabulary in planted.info.vocabularies]
+    dataset.transitions = build_transition_table(levels, snapshots, counts, num_ids)
+    return dataset
+
+
+def test_features_of_transitions_are_sums_over_the_history(noisy: Any) -> None:
+    dataset, test, log = with_tables(noisy, [1000, 2500]), candidates_of(noisy, "test"), noisy.log
+    table, relations = dataset.transitions, RELATIONS["both"]
+    without, _ = build_features(dataset, test, LENGTH)
+    features, _ = build_features(dataset, test, LENGTH, relations=relations)
+    first, width = without.shape[1] - 1, len(table.levels) * len(relations)
+    np.testing.assert_array_equal(np.delete(features, range(first, first + 2 * width), axis=1), without)
+    assert (
+        (test.times.min() < 2500)
+        and (test.times.max() > 2500)
+        and features[:, first : first + 2 * width].any(axis=0).all()
+    )
+    for place in range(0, len(test.labels), 41):
+        rows = np.flatnonzero((log.fields[:, 0] == test.fields[place, 0]) & (log.time < test.times[place]))[::-1][
+            :LENGTH
+        ]
+        weights = [
+            table.weights(
+                log.fields[None, [row]],
+                np.ones((1, 1), bool),
+                test.fields[None, [place]],
+                test.times[[place]],
+                relations,
+            )[0, 0, 0]
+            for row in rows
+        ]
+        total = sum(np.exp(-0.1 * age) * weight for age, weight in enumerate(weights))
+        np.testing.assert_allclose(features[place, first : first + width], total, rtol=1e-5)
+        np.testing.assert_allclose(features[place, first + width : first + 2 * width], weights[0], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"Received: relations \['future'\] .* Set `situation.tables = true`"):
+        build_features(noisy.dataset, test, LENGTH, relations=RELATIONS["future"])
+
+
+def test_what_followed_is_learnt_with_relations_alone(plant: Callable[..., Any]) -> None:
+    """Users go from item to item + 1, or anywhere now and then; a candidate is liked where it is what they went on to."""
+    pytest.importorskip("lightgbm")
+    rng = np.random.default_rng(4)
+    steps, users = np.divmod(np.arange(NUM_ROWS), 60)
+    items = (rng.integers(0, NUM_ITEMS, 60)[users] + steps) % NUM_ITEMS
+    items = np.where(rng.random(NUM_ROWS) < 0.1, rng.integers(0, NUM_ITEMS, NUM_ROWS), items)
+    planted = plant(users, items, np.arange(NUM_ROWS), np.ones(NUM_ROWS, int), np.zeros(NUM_ITEMS, int), CUTS)
+    aucs = []
+    for relations in ("none", "all"):
+        job = make_job(planted, relations=relations, min_rows=5)
+        job.dataset, splits = with_tables(planted, [1000]), {}
+        for split in ("train", "validation", "test"):
+            flat = job.candidates(split)
+            other = rng.random(len(flat.labels)) < 0.5
+            fields = flat.fields.copy()
+            fields[other, 1] = rng.choice(np.unique(fields[:, 1]), other.sum())
+            labels = (fields[:, 1] == flat.fields[:, 1]).astype(np.float32)
+            nothing = np.zeros_like(flat.match_counts)
+            splits[split] = dataclasses.replace(
+                flat, fields=fields, labels=labels, match_counts=nothing, match_positives=nothing
+            )
+        job.candidates = splits.__getitem__
+        aucs.append(auc(splits["test"].labels, score_gbdt(job).test))
+    assert aucs[1] > 0.85 and aucs[0] < 0.8, aucs
 
 
 def test_without_lightgbm_the_error_names_the_extra(noisy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
