@@ -19,7 +19,8 @@ def slice_masks(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
         rows: int64 [S] target rows.
 
     Returns:
-        name -> bool [S]: `all`; by gap; and whether the user had the item before.
+        name -> bool [S]: `all`; by gap, which a user's first event has over 6 h; those first events; and whether the user had the item
+        before.
     """
     log, schema = dataset.log, dataset.config.schema
     users = log.fields[rows, schema.user_index]
@@ -36,6 +37,7 @@ def slice_masks(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
         "gap at most 60 s": gap <= _MINUTE,
         "gap 60 s to 6 h": (gap > _MINUTE) & (gap <= _SIX_HOURS),
         "gap over 6 h": gap > _SIX_HOURS,
+        "no earlier event": ~has_history,
         "item new to the user": ~repeat,
         "item had before": repeat,
     }

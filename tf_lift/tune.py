@@ -76,6 +76,8 @@ def main() -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow times its own checkpoints there
     try:
         given = [read_overrides(text.split()) for text in flags.given]
+        if {} in given:
+            raise ValueError("--try must name settings, as in --try 'num_leaves=63 l2=1.0'. Received: none.")
         run(ConfigSource(Path(flags.config), tuple(flags.set)), flags.ranker, flags.tuner, flags.trials, given)
     except ValueError as error:
         sys.exit(f"tune: {error}")

@@ -30,6 +30,13 @@ def slice_by_gap(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {words: masks[f"gap {words}"] for words in _GAPS}
 
 
+def slice_by_start(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Heading -> bool [S], the target rows, int64 [S], where a session starts: who comes back, and who is there for the first time."""
+    masks = slice_masks(dataset, rows)
+    is_first = masks["no earlier event"]
+    return {"back after 6 h": masks[f"gap {_GAPS[-1]}"] & ~is_first, "no earlier event": is_first}
+
+
 def slice_by_age(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Heading -> bool [S], the target rows, int64 [S], by the time from the last row that pretraining read: quarters of the targets."""
     ages = (dataset.log.time[rows] - dataset.info.boundaries.train_from) / _DAY
@@ -77,7 +84,7 @@ class Slicing:
 BY_GAP = Slicing(
     "gap",
     "the gap since the user's last event",
-    "A short gap may be a site's display order; a session starts where it is long.",
+    "A short gap may be a site's display order; a session starts where it is long, or with a user's first event, which counts as over 6 h.",
     slice_by_gap,
 )
 BY_AGE = Slicing(
@@ -92,7 +99,13 @@ BY_ITEM_ROWS = Slicing(
     "All users' rows are counted, whether the pool holds them or not; drawn negatives are not.",
     slice_by_item_rows,
 )
-SLICINGS: Mapping[str, Slicing] = {"gap": BY_GAP, "age": BY_AGE, "item_rows": BY_ITEM_ROWS}
+BY_START = Slicing(
+    "start",
+    "who starts a session",
+    'Both are in the column "over 6 h" of the tables by gap.',
+    slice_by_start,
+)
+SLICINGS: Mapping[str, Slicing] = {"gap": BY_GAP, "start": BY_START, "age": BY_AGE, "item_rows": BY_ITEM_ROWS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +121,8 @@ class EvaluationSet:
         protocol: one sentence to print beside every number.
         candidates_hash: sha256 of the test candidates' fields and labels.
         slicing: what `columns` are.
+        learnt_from: what tells the targets that rankers learn and choose from: the number of train's, and a sha256 of validation's
+            candidates.
     """
 
     labels: np.ndarray
@@ -118,6 +133,7 @@ class EvaluationSet:
     protocol: str
     candidates_hash: str
     slicing: Slicing = BY_GAP
+    learnt_from: tuple[int, str] = (0, "")
 
     @property
     def num_users(self) -> int:
@@ -152,6 +168,7 @@ def read_evaluation_set(workspace: Workspace, slicing: Slicing = BY_GAP) -> Eval
         describe_protocol(config),
         hash_candidates(test),
         slicing,
+        (dataset.num_examples("train"), hash_candidates(validation)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which rankers are judged together: configurations with the same test candidates share one table, and one run of each peer."""
+"""Which rankers are judged together: configurations with the same candidates share one table, and one run of each peer."""
 
 import dataclasses
 import itertools
@@ -55,7 +55,9 @@ def find_groups(
     wants_ranking: bool,
     slicing: Slicing = BY_GAP,
 ) -> list[Group]:
-    """Configurations by their test candidates, in the order in which they are named.
+    """Configurations by what is ranked and learnt from, in the order in which they are named.
+
+    A peer is trained on a group's first configuration alone, so all of a group have the same train window as well.
 
     Args:
         sources: the configurations.
@@ -66,7 +68,7 @@ def find_groups(
     Raises:
         ValueError: a configuration is of the other kind.
     """
-    groups: dict[tuple[str, str], Group] = {}
+    groups: dict[tuple[Any, ...], Group] = {}
     for source in sources:
         preprocess(source)
         config = source.load()
@@ -77,7 +79,7 @@ def find_groups(
                 f"The slates must have {needed} {MIN_RANKED} candidates. Received: configuration {config.name!r}. "
                 f"Use `python -m benchmarks.{other}` for it."
             )
-        key = (evaluation.candidates_hash, evaluation.protocol)
+        key = (evaluation.candidates_hash, evaluation.learnt_from, evaluation.protocol)
         group = groups.get(key, Group(config.name, evaluation, ()))
         groups[key] = dataclasses.replace(group, sources=(*group.sources, source))
     return list(groups.values())

@@ -28,6 +28,7 @@ from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.search import run_search
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
+from tf_lift.tuning.tuning_result import TrialRow
 from tf_lift.workspace import Workspace, write_json
 
 _NO_SEARCH: Mapping[str, Any] = {"trials": 0, "seconds": 0.0}
@@ -152,7 +153,8 @@ def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, 
     if not effort.num_trials or row.entry.kind == "rule":
         return row.source, settings, _NO_SEARCH
     runner = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set)
-    found, _ = run_search(runner, effort.tuner, effort.num_trials)
+    result, _ = run_search(runner, effort.tuner, effort.num_trials)
+    found = result.first(effort.num_trials)  # an earlier, longer search is no more for this ranker than for the others
     tuning = {
         "trials": found.num_trials,
         "tuner": found.tuner,
@@ -166,7 +168,7 @@ def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, 
 
 
 def _find_search(row: Row, effort: Effort) -> Mapping[str, Any]:
-    """What the search did that found a row's settings: the one of most trials, where there was any."""
+    """What the search did that found a row's settings: the one of most trials, where there was any; none did if they were given."""
     searches_dir = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set).folder
     found = [json.loads(path.read_text(encoding="utf-8")) for path in searches_dir.glob("*/tuning.json")]
     given = json.loads(json.dumps(dict(row.settings)))
@@ -175,7 +177,9 @@ def _find_search(row: Row, effort: Effort) -> Mapping[str, Any]:
     own = [
         search
         for search in found
-        if search["best"]["settings"] == given and all(search[key] == value for key, value in of_row.items())
+        if search["best"]["settings"] == given
+        and not TrialRow(**search["best"]).is_given
+        and all(search[key] == value for key, value in of_row.items())
     ]
     if not own:
         return _NO_SEARCH

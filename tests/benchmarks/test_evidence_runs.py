@@ -211,7 +211,11 @@ def test_what_a_search_found_is_trained_with_every_seed(
 
     def search(runner: TrialRunner, tuner: str, num_trials: int) -> tuple[TuningResult, Path]:
         searched.append((runner.ranker, tuner, num_trials))
-        trials = [TrialRow("default", {}, 0.5, 1.0), TrialRow("1", best[runner.ranker], 0.4, 2.0)]
+        trials = [TrialRow("default", {}, 0.5, 1.0), TrialRow("given 1", {"l2": 0.0}, 0.2, 1.0)]
+        trials += [
+            TrialRow("1", best[runner.ranker], 0.4, 2.0),
+            TrialRow("2", {"l2": 1.0}, 0.3, 2.0),
+        ]  # of a longer search
         objective = Objective("LogLoss", "min")
         return TuningResult(runner.ranker, "tiny", "a protocol.", tuner, runner.seed, objective, trials), tmp_path
 
@@ -242,13 +246,15 @@ def test_scores_of_other_candidates_are_refused(
 
 
 def test_configurations_with_the_same_candidates_share_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = [make_source(tmp_path, f"name={name}") for name in ("one", "two", "three")]
-    digests = {"one": "same", "two": "other", "three": "same"}
+    sources = [make_source(tmp_path, f"name={name}") for name in ("one", "two", "three", "four")]
+    digests = {"one": "same", "two": "other", "three": "same", "four": "same"}
     monkeypatch.setattr(
         run_list,
         "read_evaluation_set",
         lambda workspace, slicing: dataclasses.replace(
-            make_evaluation(digest=digests[workspace.config.name]), slicing=slicing
+            make_evaluation(digest=digests[workspace.config.name]),
+            slicing=slicing,
+            learnt_from=(100, "later" if workspace.config.name == "four" else "validation"),
         ),
     )
     made: list[ConfigSource] = []
@@ -258,6 +264,7 @@ def test_configurations_with_the_same_candidates_share_a_table(tmp_path: Path, m
     assert [(group.name, group.sources) for group in groups] == [
         ("one", (sources[0], sources[2])),
         ("two", (sources[1],)),
+        ("four", (sources[3],)),  # another train window: its own peers
     ]
     monkeypatch.setattr(run_list, "find_ranker", {"peer": PEER, "ours": OURS}.get)
     assert [row.label for row in plan_rows(groups[0], ["peer", "ours"])] == ["peer", "ours: one", "ours: three"]
@@ -284,6 +291,10 @@ def test_a_peer_may_have_settings_after_its_name(tmp_path: Path, trainer: Traine
     elsewhere = tmp_path / "tiny" / "tuning" / "din" / "random-5"  # on other candidates
     elsewhere.mkdir()
     TuningResult("din", "tiny", "another.", "random", 7, objective, [*trials, *trials]).write(elsewhere)
+    by_hand = tmp_path / "tiny" / "tuning" / "din" / "random-6"
+    by_hand.mkdir()
+    given = [*trials[:1], TrialRow("given 1", chosen, 0.1, 2.0), *trials[1:], *trials[1:]]
+    TuningResult("din", "tiny", protocol, "random", 7, objective, given).write(by_hand)
     (searched,) = run_rows(group, rows[2:], effort)
     assert searched.facts["tuning"] == {"trials": 4, "tuner": "random", "seconds": 10.0}
     assert outcome.facts["settings"] == chosen and outcome.facts["tuning"]["trials"] == 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import studies
-from benchmarks.evidence.evaluation_set import BY_AGE, BY_ITEM_ROWS, POOLED, read_evaluation_set
+from benchmarks.evidence.evaluation_set import BY_AGE, BY_ITEM_ROWS, BY_START, POOLED, read_evaluation_set
 from benchmarks.evidence.study_list import find_study
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.examples import build_example_spec
@@ -137,6 +137,18 @@ def test_ages_are_quarters_of_the_time_since_the_pool_ends(tiny: Any) -> None:
     assert (np.sum(list(quarters.values()), axis=0) == 1).all()
     ends = [float(heading.split()[4]) for heading in quarters]
     assert ends == sorted(ends) and float(next(iter(quarters)).split()[2]) >= 0
+
+
+def test_a_session_starts_with_who_comes_back_or_is_new(tiny: Any) -> None:
+    dataset = tiny.dataset()
+    log, user = dataset.log, dataset.config.schema.user_index
+    found = BY_START.make(dataset, np.arange(len(log)))
+    for row in range(len(log)):
+        earlier = log.time[(log.fields[:, user] == log.fields[row, user]) & (log.time < log.time[row])]
+        is_back = len(earlier) > 0 and log.time[row] - earlier.max() > 6 * 3600
+        assert (found["no earlier event"][row], found["back after 6 h"][row]) == (len(earlier) == 0, is_back)
+    assert all(chosen.any() for chosen in found.values())
+    assert read_evaluation_set(Workspace(dataset.config), BY_START).slicing.heading == "start"
 
 
 @pytest.mark.parametrize("kind", ["none", "rim"])

@@ -50,7 +50,7 @@ class GBDTSettings:
     """As `predictor.recency_days`: rows of each item field's value within each of these spans, and the seconds since the newest; empty:
     neither."""
     relations: str = "none"
-    """As `situation.relations`: what is read of the data set's transition tables; `none`: nothing."""
+    """As `situation.relations`: what is read of the data set's transition tables for these rows; `none`: nothing."""
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)

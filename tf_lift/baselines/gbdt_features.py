@@ -31,8 +31,8 @@ def build_features(
     For each match set of the examples: how many pool rows agree, and their smoothed rate of positives. For each item field: how many
     of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. For
     each item field: pool rows within each of the spans, and the seconds since the newest. For each relation at each level of the
-    transition tables: the weights of the newest `situation.history_rows` rows, summed with less for each newer one, and the newest
-    row's. The ids of the fields that are no keys.
+    transition tables: the weights of the history's rows, summed with less for each newer one, and the newest row's. The ids of the
+    fields that are no keys.
 
     Args:
         dataset: the data set.
@@ -57,7 +57,7 @@ def build_features(
     if recency_days:
         columns.append(_of_recency(dataset, candidates, recency_days))
     if relations:
-        columns.append(_of_transitions(dataset, candidates, relations))
+        columns.append(_of_transitions(dataset, candidates, length, relations))
     plain = [index for index in range(len(schema)) if index not in (schema.user_index, schema.item_index)]
     width = sum(column.shape[1] for column in columns)
     columns.append(candidates.fields[:, plain])
@@ -105,14 +105,14 @@ def _of_recency(dataset: Dataset, candidates: Candidates, days: Sequence[float])
     return np.concatenate(parts)
 
 
-def _of_transitions(dataset: Dataset, candidates: Candidates, relations: Sequence[Relation]) -> np.ndarray:
-    """float64 [n, 2 x levels x relations], of the same tables and rows as the predictor reads."""
+def _of_transitions(dataset: Dataset, candidates: Candidates, length: int, relations: Sequence[Relation]) -> np.ndarray:
+    """float64 [n, 2 x levels x relations], of the same tables as the predictor reads."""
     if dataset.config.transitions is None:
         raise ValueError(
             f"Relations need the transition tables. Received: relations {list(relations)} with situation.relations = 'none' and "
             "situation.tables = false. Set `situation.tables = true`."
         )
-    rows = read_history_rows(dataset, candidates, dataset.config.situation_rows)
+    rows = read_history_rows(dataset, candidates, length)
     table, is_row = dataset.transitions, rows != NO_ROW
     features = np.zeros((len(candidates.labels), 2 * len(table.levels) * len(relations)))
     for part, weights in read_weights(dataset, candidates, table, rows, is_row, relations):

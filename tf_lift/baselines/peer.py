@@ -39,6 +39,8 @@ class PeerSettings:
     """Weight of the squared norm of the dense layers' kernels in the loss."""
     embedding_l2: float = 0.0
     """Weight of the squared norm of a candidate's own embeddings in the loss, mean over a batch's candidates."""
+    batch_size: int = 0
+    """Slates of a batch, of train and of the pool; 0: the configuration's `training.batch_size`."""
     num_epochs: int = 10
     """Most passes over the train examples."""
     patience: int = 2
@@ -53,7 +55,8 @@ class PeerSettings:
             check_setting(name, getattr(self, name), 1, 1 << 14)
         check_setting("dropout_rate", self.dropout_rate, 0.0, 0.9)
         check_setting("learning_rate", self.learning_rate, 0.0, 1.0)
-        check_setting("context_length", self.context_length, 0, 1 << 14)
+        for name in ("context_length", "batch_size"):
+            check_setting(name, getattr(self, name), 0, 1 << 14)
         check_choice("learning_rate_decay", self.learning_rate_decay, get_args(LearningRateDecay))
         check_choice("loss", self.loss, ("pointwise", "listwise"))
 

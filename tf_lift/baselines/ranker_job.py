@@ -38,6 +38,14 @@ class RankerJob:
     folder: Path
     splits: tuple[str, ...]
 
+    def with_batch_size(self, batch_size: int) -> "RankerJob":
+        """The same with as many slates in a batch; 0: as it is."""
+        if not batch_size:
+            return self
+        config = self.workspace.config
+        training = dataclasses.replace(config.training, batch_size=batch_size)
+        return dataclasses.replace(self, workspace=Workspace(dataclasses.replace(config, training=training)))
+
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The data set.

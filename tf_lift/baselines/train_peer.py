@@ -85,7 +85,9 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
         build: the peer.
         job: what to train it on.
     """
-    config, settings = job.workspace.config, job.settings
+    settings = job.settings
+    job = job.with_batch_size(settings.batch_size)
+    config = job.workspace.config
     tf.keras.utils.set_random_seed(job.seed)
     datastore = build_datastore(job.dataset.log, None, config.retrieval.context_length)
     model = build(settings, config, job.dataset.info, datastore, job.ranker)
@@ -182,13 +184,15 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
     """Settings of `key=value` texts; a value is TOML, or a string where it is not.
 
     Raises:
-        ValueError: a text without "=".
+        ValueError: a text without "=", or a key that is there twice.
     """
     settings: dict[str, Any] = {}
     for text in texts:
         key, value = parse_assignment(text)
         if not key:
             raise ValueError(f"A setting must read key=value. Received: {text!r}.")
+        if key in settings:
+            raise ValueError(f"A setting must be given once. Received: {key!r} twice in {list(texts)}.")
         settings[key] = value
     return settings
 

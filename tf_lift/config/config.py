@@ -212,12 +212,14 @@ def _merge(base: dict[str, Any], extension: Mapping[str, Any]) -> dict[str, Any]
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Key and value of `key=value`, "" for the key where there is none; a value is TOML, or a string where it is not."""
+    """Key and value of `key=value`, "" for the key where there is none; a value is TOML, or a string where it is not or is a date."""
     key, separator, written = text.partition("=")
     try:
         value = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
         value = written
+    if isinstance(value, datetime.date):
+        value = value.isoformat()
     return key.strip() if separator else "", value
 
 

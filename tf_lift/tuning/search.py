@@ -30,7 +30,7 @@ def run_search(
         runner: what a trial is.
         tuner: one of TUNERS.
         num_trials: how many there shall be beside the defaults' own and those given; those of a longer search before stay.
-        given: settings to try too, each a trial of its own; they need not be of the space.
+        given: settings to try too, each a trial of its own, which stays as well; they need not be of the space.
 
     Returns:
         What was found, and the folder with tuning.json, tuning.png and best.toml.
@@ -57,9 +57,7 @@ def run_search(
         bar.update(len(oracle.end_order))
         rows = [_run_once(runner, DEFAULT, {}, folder / "default.json")]
         bar.update()
-        for place, settings in enumerate(given, start=1):
-            rows.append(_run_once(runner, f"{GIVEN} {place}", settings, folder / f"given-{hash_json(settings)}.json"))
-            bar.update()
+        rows += _run_given(runner, given, folder, bar)
         if len(oracle.end_order) < num_trials:  # else KerasTuner would end a trial that a longer search had begun
             ranker_tuner.search()
     rows += [_as_row(place, oracle.trials[number], space) for place, number in enumerate(oracle.end_order, start=1)]
@@ -89,12 +87,33 @@ def _identity(runner: TrialRunner, search: Search) -> str:
 def _run_once(runner: TrialRunner, name: str, settings: Mapping[str, Any], path: Path) -> TrialRow:
     """A trial of settings that KerasTuner knows nothing of; kept in a file."""
     if path.is_file():
-        return dataclasses.replace(TrialRow(**json.loads(path.read_text(encoding="utf-8"))), name=name)
+        return _read_row(path)
     began = time.monotonic()
     value = runner.evaluate(settings)
     row = TrialRow(name, dict(settings), value, time.monotonic() - began)
     write_json(path, dataclasses.asdict(row))
     return row
+
+
+def _read_row(path: Path) -> TrialRow:
+    return TrialRow(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _run_given(runner: TrialRunner, given: Sequence[Mapping[str, Any]], folder: Path, bar: tqdm) -> list[TrialRow]:
+    """Trials of settings that were given, now or before, in the order in which they were; one that fails is told, and not kept."""
+    rows = {path: _read_row(path) for path in folder.glob("given-*.json")}
+    place = max((int(row.name.removeprefix(GIVEN)) for row in rows.values()), default=0)
+    for settings in given:
+        path = folder / f"given-{hash_json(settings)}.json"
+        if path not in rows:
+            place += 1
+            name = f"{GIVEN} {place}"
+            try:
+                rows[path] = _run_once(runner, name, settings, path)
+            except ValueError as error:
+                rows[path] = TrialRow(name, dict(settings), None, 0.0, f"ValueError: {error}")
+        bar.update()
+    return sorted(rows.values(), key=lambda row: int(row.name.removeprefix(GIVEN)))
 
 
 def _as_row(place: int, trial: trials.Trial, space: SearchSpace) -> TrialRow:

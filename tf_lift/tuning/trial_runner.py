@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tf_lift.baselines.no_learning import Candidates
-from tf_lift.baselines.own_model import score_with_overrides
+from tf_lift.baselines.own_model import override_config, score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RankerEntry, find_ranker
 from tf_lift.baselines.train_peer import train_and_score
@@ -106,12 +106,21 @@ class TrialRunner:
         """Checks that settings are the ranker's and fit together, before anything is trained.
 
         Raises:
-            ValueError: they are not, or do not.
+            ValueError: they are not, do not, or change nothing that a ranker learns.
         """
+        if self.entry.settings_class is not None:
+            self.entry.read_settings(settings)
+            return
+        outside = [key for key in settings if "." not in key or key.startswith(("source.", "pipeline.", "export."))]
+        if outside:
+            raise ValueError(
+                f"A trial's settings must be keys of what is learnt, as section.key. Received: {', '.join(outside)}. "
+                "Pass them as --set, to all trials."
+            )
         if self.ranker == OWN:
             self.source.with_settings(settings).load()
         else:
-            self.entry.read_settings(settings)
+            override_config(self.source.load(), settings)
 
     def evaluate(self, settings: Mapping[str, Any], num_epochs: int | None = None) -> float:
         """The objective of some settings.

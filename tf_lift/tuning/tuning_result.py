@@ -37,6 +37,11 @@ class TrialRow:
     seconds: float
     fault: str = ""
 
+    @property
+    def is_given(self) -> bool:
+        """Whether its settings were given, not drawn by the tuner."""
+        return self.name.startswith(GIVEN)
+
 
 @dataclasses.dataclass(frozen=True)
 class TuningResult:
@@ -62,14 +67,23 @@ class TuningResult:
 
     @property
     def num_trials(self) -> int:
-        """Trials beside the default's."""
-        return len(self.trials) - 1
+        """Trials of the tuner."""
+        return len(self.trials) - 1 - self.num_given
+
+    @property
+    def num_given(self) -> int:
+        """Trials of settings that were given."""
+        return sum(trial.is_given for trial in self.trials)
 
     def describe_trials(self) -> str:
         """How many trials of which kind, beside the default's, in words."""
-        num_given = sum(trial.name.startswith(GIVEN) for trial in self.trials)
-        words = f"{self.num_trials - num_given} trials of {self.tuner} search"
-        return f"{words} and {num_given} given" if num_given else words
+        words = f"{self.num_trials} trials of {self.tuner} search"
+        return f"{words} and {self.num_given} given" if self.num_given else words
+
+    def first(self, num_trials: int) -> "TuningResult":
+        """What a search of so many trials had found: without later ones, and without those given."""
+        default, *others = (trial for trial in self.trials if not trial.is_given)
+        return dataclasses.replace(self, trials=[default, *others[:num_trials]])
 
     @property
     def seconds(self) -> float:
@@ -99,7 +113,7 @@ class TuningResult:
         content = {
             **{
                 name: getattr(self, name)
-                for name in ("ranker", "config_name", "protocol", "tuner", "seed", "num_trials")
+                for name in ("ranker", "config_name", "protocol", "tuner", "seed", "num_trials", "num_given")
             },
             "objective": dataclasses.asdict(self.objective),
             "best": dataclasses.asdict(best),

@@ -176,7 +176,7 @@ def test_recency_of_a_static_pool_and_of_the_future_is_refused(noisy: Any) -> No
 
 def with_tables(planted: Any, times: list[int]) -> Any:
     """The planted data set and transition tables of these snapshots."""
-    situation = dataclasses.replace(planted.config.situation, tables=True, history_rows=LENGTH)
+    situation = dataclasses.replace(planted.config.situation, tables=True)
     dataset = dataclasses.replace(planted, config=dataclasses.replace(planted.config, situation=situation)).dataset
     levels, snapshots = find_levels(planted.config.schema), np.array(times)
     counts = add_counts(count_transitions(planted.log, dataset.positive, levels, 3, snapshots))

@@ -84,6 +84,24 @@ def test_single_candidates(labelled: Workspace, tmp_path: Path, ranker: str) -> 
     assert scores.num_parameters > 0 and scores.seconds["fit"] > 0
 
 
+def test_a_peer_may_have_batches_of_its_own(
+    labelled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: set[int] = set()
+    read = train_peer.RankerJob.examples
+
+    def note(job: RankerJob, *arguments: Any) -> Any:
+        batches = read(job, *arguments)
+        sizes.update(len(batch["label"]) for batch in batches.take(1))
+        return batches
+
+    monkeypatch.setattr(train_peer.RankerJob, "examples", note)
+    own = train_and_score(labelled, "deepfm", FAST | {"batch_size": 8}, 7, tmp_path / "own")
+    assert sizes == {8} != {labelled.config.training.batch_size}
+    shared = train_and_score(labelled, "deepfm", FAST, 7, tmp_path / "shared")
+    assert labelled.config.training.batch_size in sizes and not np.array_equal(own.test, shared.test)
+
+
 def test_seed_decides(labelled: Workspace, tmp_path: Path) -> None:
     one, again, other = (
         train_and_score(labelled, "deepfm", FAST, seed, tmp_path / folder).test
@@ -194,6 +212,8 @@ def test_overrides_of_the_command_line() -> None:
     assert read_overrides(["a=1", "b=[2, 3]", "c=words"]) == {"a": 1, "b": [2, 3], "c": "words"}
     with pytest.raises(ValueError, match="must read key=value. Received: 'a'"):
         read_overrides(["a"])
+    with pytest.raises(ValueError, match="must be given once. Received: 'a' twice"):
+        read_overrides(["a=1", "a=2"])
 
 
 def test_find_ranker() -> None:

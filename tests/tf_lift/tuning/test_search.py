@@ -15,6 +15,8 @@ import pytest
 from rich.console import Console
 
 from beam import preprocess
+from tf_lift import tune
+from tf_lift.baselines.train_peer import read_overrides
 from tf_lift.config import load_config
 from tf_lift.tuning import ranker_tuner, trial_runner
 from tf_lift.tuning.config_source import ConfigSource
@@ -103,37 +105,71 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_given_settings_are_trials_of_their_own(tmp_path: Path) -> None:
     first = FakeRunner(tmp_path)
-    result, folder = run_search(first, "random", 0, [{"width": 3}, {"width": 7, "rate": 0.2}])
+    result, folder = run_search(first, "random", 0, [{"width": 3}, {"width": 6}, {"width": 5, "rate": 0.2}])
     assert [(trial.name, trial.settings) for trial in result.trials] == [
         ("default", {}),
         ("given 1", {"width": 3}),
-        ("given 2", {"width": 7, "rate": 0.2}),
+        ("given 2", {"width": 6}),
+        ("given 3", {"width": 5, "rate": 0.2}),
     ]
-    assert [trial.value for trial in result.trials] == pytest.approx([5.1, 3.1, 3.0])
-    assert result.describe_trials() == "0 trials of random search and 2 given"
-    assert "The best of the defaults and 0 trials of random search and 2 given" in (folder / "best.toml").read_text()
-    assert json.loads((folder / "tuning.json").read_text())["num_trials"] == 2
+    assert [trial.value for trial in result.trials] == [
+        pytest.approx(5.1),
+        pytest.approx(3.1),
+        None,
+        pytest.approx(1.0),
+    ]
+    assert result.trials[2].fault == "ValueError: A width must be odd. Received: 6."
+    assert result.describe_trials() == "0 trials of random search and 3 given"
+    assert "The best of the defaults and 0 trials of random search and 3 given" in (folder / "best.toml").read_text()
+    content = json.loads((folder / "tuning.json").read_text())
+    assert (content["num_trials"], content["num_given"], content["best"]["name"]) == (0, 3, "given 3")
     longer = FakeRunner(tmp_path)
-    result, _ = run_search(longer, "random", 2, [{"rate": 0.2, "width": 7}, {"width": 4}])
-    assert [settings for settings, _ in longer.calls][0] == {"width": 4} and len(longer.calls) == 3
-    assert [trial.name for trial in result.trials] == ["default", "given 1", "given 2", "1", "2"]
-    assert result.trials[1].value == pytest.approx(3.0)
+    result, _ = run_search(longer, "random", 2, [{"rate": 0.2, "width": 5}, {"width": 4}])
+    assert longer.calls[0] == ({"width": 4}, None) and len(longer.calls) == 3
+    names = ["default", "given 1", "given 3", "given 4", "1", "2"]
+    assert [trial.name for trial in result.trials] == names and result.trials[2].settings == {"width": 5, "rate": 0.2}
     searched, _ = run_search(FakeRunner(tmp_path), "random", 2)
-    assert [trial.name for trial in searched.trials] == ["default", "1", "2"]
+    assert [trial.name for trial in searched.trials] == names and searched.best.name == "given 3"
+    alone = searched.first(1)
+    assert [trial.name for trial in alone.trials] == ["default", "1"] and alone.num_trials == 1
     untouched = FakeRunner(tmp_path)
     with pytest.raises(ValueError, match="Unknown setting"):
         run_search(untouched, "random", 9, [{"width": 2}, {"wdith": 2}])
     assert not untouched.calls
 
 
-@pytest.mark.parametrize(("ranker", "settings"), [("gbdt", {"num_leafs": 3}), (OWN, {"training.num_epoch": 3})])
+@pytest.mark.parametrize(
+    ("ranker", "settings", "message"),
+    [
+        ("gbdt", {"num_leafs": 3}, "Received: 'num_leafs'. Did you mean 'num_leaves'"),
+        (OWN, {"training.num_epoch": 3}, "Did you mean 'num_epochs'"),
+        (OWN, {"seed": 8}, "keys of what is learnt, as section.key. Received: seed"),
+        (OWN, {"export.state_type": "int8"}, "Received: export.state_type"),
+        ("lift", {"training.num_epoch": 3}, "Received: 'training.num_epoch'"),
+        ("lift, no pretraining", {"name": "other"}, "Received: name"),
+    ],
+)
 def test_given_settings_are_checked_before_anything_is_trained(
-    tmp_path: Path, ranker: str, settings: dict[str, Any]
+    tmp_path: Path, ranker: str, settings: dict[str, Any], message: str
 ) -> None:
     runner = TrialRunner(ConfigSource(TINY, (f"workspace={tmp_path}",)), ranker, 7, _make_empty)
-    with pytest.raises(ValueError, match=r"(?s)Unknown (setting|key).*Did you mean '(num_leaves|num_epochs)'"):
+    with pytest.raises(ValueError, match=message):
         runner.check(settings)
     runner.check({"num_leaves": 3} if ranker == "gbdt" else {"training.num_epochs": 3})
+
+
+def test_a_given_date_is_text_as_in_the_configuration(tmp_path: Path) -> None:
+    flags = tune.parse_flags(["--config", str(TINY), "--try", "split.train_from=2017-03-15T00:00:00 training.l2=0.1"])
+    (given,) = (read_overrides(text.split()) for text in flags.given)
+    assert given == {"split.train_from": "2017-03-15T00:00:00", "training.l2": 0.1}
+    source = ConfigSource(TINY, (f"workspace={tmp_path}", "split.by=times", "split.test_from=2018-01-01"))
+    assert source.with_settings(given).load().split.train_from == "2017-03-15T00:00:00"
+
+
+def test_an_empty_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tune", "--config", str(TINY), "--try", " "])
+    with pytest.raises(SystemExit, match="--try must name settings, .* Received: none"):
+        tune.main()
 
 
 def test_trials_must_rank_the_same_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
