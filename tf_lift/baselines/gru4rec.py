@@ -19,8 +19,8 @@ class GRU4Rec(CausalNextItemPeer):
     """A gated recurrent unit over the items (eqs. 1 to 4); the score of an item is its inner product with the newest state.
 
     Differences from the paper: whole sequences of a user in the place of sessions run in parallel; the softmax over all items in
-    the place of BPR or TOP1 with the other sessions' items as negatives; scores by the input's embeddings; ties of time as
-    `CausalNextItemPeer` says.
+    the place of BPR or TOP1 with the other sessions' items as negatives; scores by the input's embeddings; the reset gate after the
+    state's matrix (Keras' GRU), where eq. 3 has it before; ties of time as `CausalNextItemPeer` says.
     """
 
     settings: GRU4RecSettings

@@ -211,7 +211,7 @@ _ENTRIES = (
     ),
     RankerEntry(
         "lift",
-        "Zheng et al., KDD 2025, eqs. 4 to 18 as printed",
+        "Zheng et al., KDD 2025, eqs. 4 to 18 as printed; eq. 13's idf is the configuration's",
         "learned",
         "tf_lift.baselines.lift_printed:score_printed",
         fixed_path=_PRINTED,
@@ -231,7 +231,6 @@ _ENTRIES = (
         "this project; Zheng et al., KDD 2025, eqs. 4 to 18, and the switches of its configuration",
         "ours",
         "tf_lift.baselines.own_model:score_own",
-        search_space=_OWN,
     ),
 )
 RANKERS: dict[str, RankerEntry] = {entry.name: entry for entry in _ENTRIES}
