@@ -34,7 +34,7 @@ def result_tables(results: Mapping[str, Any]) -> list[Table]:
             for ranker, parts in rankers.items()
         ],
         best=dict.fromkeys(columns.values(), "highest"),
-        note="In brackets: targets.",
+        note='In brackets: targets. Those without an earlier event are among "gap over 6 h".',
     )
     return [pooled, by_slice]
 

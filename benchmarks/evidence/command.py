@@ -31,7 +31,7 @@ _COLUMNS_OF_A_FILE = 190
 
 
 def run(flags: argparse.Namespace, wants_ranking: bool) -> dict[str, Any]:
-    """Runs every ranker on every configuration, and compares those that rank the same candidates.
+    """Runs every ranker on every configuration, and compares those that rank the same candidates and learn from the same.
 
     Args:
         flags: as `parse_flags` gives them.
@@ -96,6 +96,7 @@ def summarise(group: Group, outcomes: Sequence[RowOutcome], num_draws: int) -> d
         "candidates_hash": evaluation.candidates_hash,
         "num_users": evaluation.num_users,
         "num_slates": len(evaluation.users),
+        "num_train": evaluation.learnt_from[0],
         "num_candidates": len(evaluation.labels),
         "slicing": {name: getattr(evaluation.slicing, name) for name in ("heading", "words", "note")},
         "column_slates": {column: int(chosen.sum()) for column, chosen in evaluation.columns.items()},

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_GAP, EvaluationSet, Slicing, read_evaluation_set
 from tf_lift.baselines.registry import RankerEntry, find_ranker
-from tf_lift.config import parse_assignment
+from tf_lift.baselines.train_peer import read_overrides
 from tf_lift.slate_grid import MIN_RANKED, is_ranking
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.workspace import Workspace
@@ -120,10 +120,13 @@ def _parse_ranker(text: str) -> tuple[RankerEntry, dict[str, Any]]:
     """A ranker of the registry, and the settings that stand after its name."""
     words = text.split()
     name = list(itertools.takewhile(lambda word: "=" not in word, words))
-    entry, given = find_ranker(" ".join(name)), [parse_assignment(word) for word in words[len(name) :]]
-    settings = dict(given)
-    if "" in settings or len(settings) < len(given):
-        raise ValueError(f"A ranker's settings must read key=value, without spaces, each key once. Received: {text!r}.")
+    entry = find_ranker(" ".join(name))
+    try:
+        settings = read_overrides(words[len(name) :])
+    except ValueError as error:
+        raise ValueError(
+            f"A ranker's settings must read key=value, without spaces, each key once. Received: {text!r}."
+        ) from error
     if settings and entry.settings_class is None:
         raise ValueError(
             f"Settings after a name are for peers that have their own. Received: {text!r}, whose settings are keys of the "

@@ -28,7 +28,7 @@ from tf_lift.slate_grid import is_ranking, slate_grid
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.search import run_search
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
-from tf_lift.tuning.tuning_result import TrialRow
+from tf_lift.tuning.tuning_result import TuningResult
 from tf_lift.workspace import Workspace, write_json
 
 _NO_SEARCH: Mapping[str, Any] = {"trials": 0, "seconds": 0.0}
@@ -174,18 +174,15 @@ def _find_search(row: Row, effort: Effort) -> Mapping[str, Any]:
     given = json.loads(json.dumps(dict(row.settings)))
     config = row.source.load()
     of_row = {"config_name": config.name, "protocol": describe_protocol(config)}
-    own = [
-        search
-        for search in found
-        if search["best"]["settings"] == given
-        and not TrialRow(**search["best"]).is_given
-        and all(search[key] == value for key, value in of_row.items())
+    searches = [
+        TuningResult.read(content) for content in found if all(content[key] == value for key, value in of_row.items())
     ]
+    drawn = [search.first(search.num_trials) for search in searches]
+    own = [search for search in drawn if search.best.settings == given]
     if not own:
         return _NO_SEARCH
-    search = max(own, key=lambda search: search["num_trials"])
-    seconds = sum(trial["seconds"] for trial in search["trials"])
-    return {"trials": search["num_trials"], "tuner": search["tuner"], "seconds": seconds}
+    search = max(own, key=lambda search: search.num_trials)
+    return {"trials": search.num_trials, "tuner": search.tuner, "seconds": search.seconds}
 
 
 def _quick_settings(entry: RankerEntry) -> dict[str, Any]:

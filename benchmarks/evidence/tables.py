@@ -87,7 +87,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     note = (
         (f"Of an earlier version of this project's code: {', '.join(earlier)}. " if earlier else "")
         + f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
-        f"{group['num_candidates']:,} candidates. Mean ± standard deviation over seeds; "
+        f"{group['num_candidates']:,} candidates; {group['num_train']:,} train targets. Mean ± standard deviation over seeds; "
         "trials: of the search on validation that found the settings (by hand: 0); "
         "s: seconds of a run, but for stages that the configuration's own run had done; "
         "µs: to read and score one test candidate, tracing among it. "

@@ -57,6 +57,7 @@ def make_summary() -> dict[str, Any]:
         "candidates_hash": "0123456789abcdef",
         "num_users": 30,
         "num_slates": 100,
+        "num_train": 50,
         "num_candidates": 100,
         "slicing": {"heading": "gap", "words": "the gap since the last event", "note": "A note."},
         "column_slates": {"pooled": 100, "over 6 h": 40},

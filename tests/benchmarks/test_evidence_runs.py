@@ -296,7 +296,7 @@ def test_a_peer_may_have_settings_after_its_name(tmp_path: Path, trainer: Traine
     given = [*trials[:1], TrialRow("given 1", chosen, 0.1, 2.0), *trials[1:], *trials[1:]]
     TuningResult("din", "tiny", protocol, "random", 7, objective, given).write(by_hand)
     (searched,) = run_rows(group, rows[2:], effort)
-    assert searched.facts["tuning"] == {"trials": 4, "tuner": "random", "seconds": 10.0}
+    assert searched.facts["tuning"] == {"trials": 8, "tuner": "random", "seconds": 18.0}
     assert outcome.facts["settings"] == chosen and outcome.facts["tuning"]["trials"] == 0
     for wrong, message in (
         ("tf_lift predictor.dropout_rate=0.5", "for peers .* Received: 'tf_lift predictor.dropout_rate=0.5'"),

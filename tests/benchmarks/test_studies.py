@@ -139,6 +139,16 @@ def test_ages_are_quarters_of_the_time_since_the_pool_ends(tiny: Any) -> None:
     assert ends == sorted(ends) and float(next(iter(quarters)).split()[2]) >= 0
 
 
+def test_another_train_window_is_another_thing_to_learn_from(tiny: Any) -> None:
+    found = [
+        read_evaluation_set(Workspace(tiny.dataset(*overrides).config))
+        for overrides in ((), ("retrieval.num_neighbours=2",), ("split.train_rate=0.5",))
+    ]
+    assert len({evaluation.candidates_hash for evaluation in found}) == 1
+    learnt_from = [evaluation.learnt_from for evaluation in found]
+    assert learnt_from[0] == learnt_from[1] != learnt_from[2] and learnt_from[0][0] > learnt_from[2][0] > 0
+
+
 def test_a_session_starts_with_who_comes_back_or_is_new(tiny: Any) -> None:
     dataset = tiny.dataset()
     log, user = dataset.log, dataset.config.schema.user_index

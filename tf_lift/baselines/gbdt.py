@@ -57,6 +57,7 @@ class GBDTSettings:
         check_choice("relations", self.relations, tuple(RELATIONS))
         check_setting("num_leaves", self.num_leaves, 2, 1 << 14)
         check_setting("learning_rate", self.learning_rate, 1e-4, 1.0)
+        check_setting("l2", self.l2, 0.0, 1e6)
         check_setting("feature_share", self.feature_share, 0.01, 1.0)
         check_setting("context_length", self.context_length, 1, 1 << 14)
         for days in self.recency_days:

@@ -31,8 +31,8 @@ def build_features(
     For each match set of the examples: how many pool rows agree, and their smoothed rate of positives. For each item field: how many
     of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. For
     each item field: pool rows within each of the spans, and the seconds since the newest. For each relation at each level of the
-    transition tables: the weights of the history's rows, summed with less for each newer one, and the newest row's. The ids of the
-    fields that are no keys.
+    transition tables: the weights of the history's positives, summed with less for each newer row, and the newest row's alone. The
+    ids of the fields that are no keys.
 
     Args:
         dataset: the data set.
@@ -49,15 +49,16 @@ def build_features(
     """
     schema = dataset.config.schema
     prior = float(np.mean(dataset.positive[dataset.log.time < dataset.info.boundaries.train_from]))
+    rows = read_history_rows(dataset, candidates, length)
     columns = [
         np.log1p(candidates.match_counts),
         _smooth(candidates.match_positives, candidates.match_counts, prior),
-        _of_histories(dataset, candidates, length, prior),
+        _of_histories(dataset, candidates, rows, prior),
     ]
     if recency_days:
         columns.append(_of_recency(dataset, candidates, recency_days))
     if relations:
-        columns.append(_of_transitions(dataset, candidates, length, relations))
+        columns.append(_of_transitions(dataset, candidates, rows, relations))
     plain = [index for index in range(len(schema)) if index not in (schema.user_index, schema.item_index)]
     width = sum(column.shape[1] for column in columns)
     columns.append(candidates.fields[:, plain])
@@ -68,10 +69,9 @@ def _smooth(positives: np.ndarray, counts: np.ndarray, prior: float) -> np.ndarr
     return (positives + _RATE_STRENGTH * prior) / (counts + _RATE_STRENGTH)
 
 
-def _of_histories(dataset: Dataset, candidates: Candidates, length: int, prior: float) -> np.ndarray:
+def _of_histories(dataset: Dataset, candidates: Candidates, rows: np.ndarray, prior: float) -> np.ndarray:
     """float64 [n, 3 + 2 item fields]."""
     log, item_fields = dataset.log, list(dataset.config.schema.indices("item"))
-    rows = read_history_rows(dataset, candidates, length)
     is_real = rows != NO_ROW
     is_positive = is_real & dataset.positive[rows]
     _, first = np.unique(candidates.slates, return_index=True)
@@ -105,15 +105,16 @@ def _of_recency(dataset: Dataset, candidates: Candidates, days: Sequence[float])
     return np.concatenate(parts)
 
 
-def _of_transitions(dataset: Dataset, candidates: Candidates, length: int, relations: Sequence[Relation]) -> np.ndarray:
-    """float64 [n, 2 x levels x relations], of the same tables as the predictor reads."""
+def _of_transitions(
+    dataset: Dataset, candidates: Candidates, rows: np.ndarray, relations: Sequence[Relation]
+) -> np.ndarray:
+    """float64 [n, 2 x levels x relations], of the tables that the predictor reads, and of the positives among the rows."""
     if dataset.config.transitions is None:
         raise ValueError(
             f"Relations need the transition tables. Received: relations {list(relations)} with situation.relations = 'none' and "
             "situation.tables = false. Set `situation.tables = true`."
         )
-    rows = read_history_rows(dataset, candidates, length)
-    table, is_row = dataset.transitions, rows != NO_ROW
+    table, is_row = dataset.transitions, (rows != NO_ROW) & dataset.positive[rows]
     features = np.zeros((len(candidates.labels), 2 * len(table.levels) * len(relations)))
     for part, weights in read_weights(dataset, candidates, table, rows, is_row, relations):
         features[part] = np.concatenate([decay_by_age(weights), weights[:, 0]], axis=1)

@@ -7,6 +7,7 @@ from typing import Any
 from tf_lift.baselines.own_model import override_config, score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.ranker_scores import RankerScores
+from tf_lift.config import Config
 from tf_lift.workspace import Workspace
 
 # Eqs. 4 to 11 and 14 to 18 without a departure. Eq. 13's idf belongs to the data set, as in configs/*_paper.toml. The order counts, for
@@ -67,13 +68,21 @@ def score_without_pretraining(job: RankerJob) -> RankerScores:
 
 
 def _score(job: RankerJob, is_pretrained: bool) -> RankerScores:
-    config = job.workspace.config
+    # In the job's own configuration, so that the data set is opened with the switches too: the predictor is built from it.
+    switched = Workspace(printed_config(job.workspace.config, is_pretrained, job.settings))
+    return score_with_overrides(dataclasses.replace(job, workspace=switched), {})
+
+
+def printed_config(config: Config, is_pretrained: bool, settings: Mapping[str, Any]) -> Config:
+    """The configuration with LIFT's switches, and with settings after them.
+
+    Raises:
+        ValueError: an unknown setting, or settings that do not fit together.
+    """
     switches = {
         "situation.tables": config.transitions is not None,  # the data set keeps them, unread
         "pretraining.enabled": is_pretrained,
         **PRINTED,
         "pretraining.targets": "masked" if config.has_classes or not is_pretrained else "queries",
     }
-    # In the job's own configuration, so that the data set is opened with the switches too: the predictor is built from it.
-    switched = Workspace(override_config(config, {**switches, **job.settings}))
-    return score_with_overrides(dataclasses.replace(job, workspace=switched), {})
+    return override_config(config, {**switches, **settings})

@@ -40,7 +40,7 @@ class PeerSettings:
     embedding_l2: float = 0.0
     """Weight of the squared norm of a candidate's own embeddings in the loss, mean over a batch's candidates."""
     batch_size: int = 0
-    """Slates of a batch, of train and of the pool; 0: the configuration's `training.batch_size`."""
+    """Slates of a batch of train, the pool and validation; 0: the configuration's `training.batch_size`, which answers have always."""
     num_epochs: int = 10
     """Most passes over the train examples."""
     patience: int = 2
@@ -156,10 +156,10 @@ def check_setting(name: str, value: float, low: float, high: float) -> None:
     """Checks the range of a ranker's setting.
 
     Raises:
-        ValueError: the value is outside.
+        ValueError: the value is outside, or no number.
     """
-    if not low <= value <= high:
-        raise ValueError(f"The ranker's setting `{name}` must be from {low} to {high}. Received: {value}.")
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"The ranker's setting `{name}` must be from {low} to {high}. Received: {value!r}.")
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

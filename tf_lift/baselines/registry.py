@@ -40,7 +40,7 @@ _NEXT_ITEM: dict[str, tuple[Any, ...]] = {
 }
 _SCORED: dict[str, tuple[Any, ...]] = _NEXT_ITEM | {"tune_all": (False, True)}
 _BLOCKS: dict[str, tuple[Any, ...]] = {"num_layers": (1, 2, 3), "num_heads": (1, 2, 4)}
-_OWN: dict[str, tuple[Any, ...]] = {
+_PRINTED_SPACE: dict[str, tuple[Any, ...]] = {
     "encoder.embedding_dim": (8, 16, 32),
     "predictor.hidden_dims": ((200, 80), (64,)),
     "predictor.dropout_rate": (0.0, 0.2, 0.5),
@@ -62,7 +62,7 @@ class RankerEntry:
         settings_path: "module:name" of a frozen dataclass with defaults; empty: settings are the configuration's keys, such as
             "predictor.dropout_rate".
         fixed_path: "module:name" of the configuration's keys that the ranker gives other values before its settings; empty: none.
-        search_space: setting -> the values that the tuner may choose among.
+        search_space: setting -> the values that the tuner may choose among; of kind "ours" the tuner has its own.
         rolling_space: likewise, where the pool is rolling.
         ranking_space: likewise, where slates are ranked.
         protocols: the kinds of labels (`negatives.protocol`) that it can rank.
@@ -216,7 +216,7 @@ _ENTRIES = (
         "tf_lift.baselines.lift_printed:score_printed",
         fixed_path=_PRINTED,
         search_space={"pretraining.mask_ratio": (0.3, 0.6, 0.8), "pretraining.learning_rate": (3e-4, 1e-3, 3e-3)}
-        | _OWN,
+        | _PRINTED_SPACE,
     ),
     RankerEntry(
         "lift, no pretraining",
@@ -224,7 +224,7 @@ _ENTRIES = (
         "learned",
         "tf_lift.baselines.lift_printed:score_without_pretraining",
         fixed_path=_PRINTED,
-        search_space=_OWN,
+        search_space=_PRINTED_SPACE,
     ),
     RankerEntry(
         "tf_lift",

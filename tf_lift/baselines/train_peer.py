@@ -85,7 +85,7 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
         build: the peer.
         job: what to train it on.
     """
-    settings = job.settings
+    settings, answered = job.settings, job
     job = job.with_batch_size(settings.batch_size)
     config = job.workspace.config
     tf.keras.utils.set_random_seed(job.seed)
@@ -119,7 +119,7 @@ def train_peer(build: type[Peer], job: RankerJob) -> RankerScores:
     scores = {}
     for split in job.splits:
         with measured(seconds, f"score {split}"):
-            scores[split] = _score_split(model, job, split)
+            scores[split] = _score_split(model, answered, split)
     return RankerScores(
         scores.get("validation", np.zeros(0)),
         scores.get("test", np.zeros(0)),
@@ -190,9 +190,9 @@ def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, value = parse_assignment(text)
         if not key:
-            raise ValueError(f"A setting must read key=value. Received: {text!r}.")
+            raise ValueError(f"A setting must read key=value. Received: {text!r}. Write it without spaces.")
         if key in settings:
-            raise ValueError(f"A setting must be given once. Received: {key!r} twice in {list(texts)}.")
+            raise ValueError(f"A setting must be given once. Received: {key!r} twice in {list(texts)}. Keep one.")
         settings[key] = value
     return settings
 

@@ -218,9 +218,14 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         value = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
         value = written
-    if isinstance(value, datetime.date):
-        value = value.isoformat()
-    return key.strip() if separator else "", value
+    return key.strip() if separator else "", _write_dates(value)
+
+
+def _write_dates(value: Any) -> Any:
+    """A TOML value with its dates and times, in lists too, as ISO text: JSON has none."""
+    if isinstance(value, list):
+        return [_write_dates(part) for part in value]
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
 
 
 def _apply_override(table: dict[str, Any], override: str) -> None:

@@ -38,7 +38,7 @@ class Search:
         if self.tuner not in TUNERS:
             raise ValueError(f"The tuner must be one of {', '.join(TUNERS)}. Received: {self.tuner!r}.")
         if self.num_trials < 0:
-            raise ValueError(f"The number of trials must not be negative. Received: {self.num_trials}.")
+            raise ValueError(f"The number of trials must be 0 or more. Received: {self.num_trials}.")
         if self.tuner == "bayesian" and importlib.util.find_spec("sklearn") is None:
             raise ValueError(
                 "Tuner 'bayesian' needs scikit-learn. Received: it is not installed. Install `keras-tuner[bayesian]`, or choose "

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_lift.baselines.lift_printed import printed_config
 from tf_lift.baselines.no_learning import Candidates
-from tf_lift.baselines.own_model import override_config, score_with_overrides
+from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RankerEntry, find_ranker
 from tf_lift.baselines.train_peer import train_and_score
@@ -23,6 +24,7 @@ from tf_lift.tuning.own_space import build_own_space
 from tf_lift.tuning.search_space import SearchSpace
 from tf_lift.workspace import Workspace
 
+LIFT = "lift"
 OWN = "tf_lift"  # its settings are the configuration's keys, those of the data set among them
 _VALIDATION = ("validation",)
 
@@ -119,8 +121,14 @@ class TrialRunner:
             )
         if self.ranker == OWN:
             self.source.with_settings(settings).load()
-        else:
-            override_config(self.source.load(), settings)
+            return
+        config = self.source.load()
+        printed = printed_config(config, self.ranker == LIFT, settings)
+        if Workspace(printed).fingerprint("dataset") != Workspace(config).fingerprint("dataset"):
+            raise ValueError(
+                f"A peer's trials share the configuration's data set. Received: {dict(settings)}, which asks for another. Pass what the "
+                "data set depends on as --set, to all trials."
+            )
 
     def evaluate(self, settings: Mapping[str, Any], num_epochs: int | None = None) -> float:
         """The objective of some settings.

@@ -107,6 +107,15 @@ class TuningResult:
             )
         return best
 
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> "TuningResult":
+        """A search as `write` left it in tuning.json."""
+        names = ("ranker", "config_name", "protocol", "tuner", "seed")
+        trials = [TrialRow(**trial) for trial in content["trials"]]
+        return cls(
+            **{name: content[name] for name in names}, objective=Objective(**content["objective"]), trials=trials
+        )
+
     def write(self, folder: Path) -> None:
         """Writes tuning.json and tuning.png."""
         best = self.best

@@ -21,7 +21,7 @@ from tf_lift.metrics import auc, log_loss
 from tf_lift.retrieval.graph_recency import NEVER
 from tf_lift.schema import UNKNOWN_ID
 from tf_lift.situation.levels import find_levels
-from tf_lift.situation.transition_counts import add_counts, count_transitions
+from tf_lift.situation.transition_counts import add_counts, count_transitions, keep_most_frequent
 from tf_lift.situation.transition_table import build_transition_table
 
 NUM_ROWS, NUM_ITEMS, LENGTH, SLATE = 3000, 12, 5, 10
@@ -179,9 +179,9 @@ def with_tables(planted: Any, times: list[int]) -> Any:
     situation = dataclasses.replace(planted.config.situation, tables=True)
     dataset = dataclasses.replace(planted, config=dataclasses.replace(planted.config, situation=situation)).dataset
     levels, snapshots = find_levels(planted.config.schema), np.array(times)
-    counts = add_counts(count_transitions(planted.log, dataset.positive, levels, 3, snapshots))
+    added = add_counts(count_transitions(planted.log, dataset.positive, levels, 3, snapshots))
     num_ids = [vocabulary.num_ids for vocabulary in planted.info.vocabularies]
-    dataset.transitions = build_transition_table(levels, snapshots, counts, num_ids)
+    dataset.transitions = build_transition_table(levels, snapshots, keep_most_frequent(added, 1 << 20), num_ids)
     return dataset
 
 
@@ -204,7 +204,7 @@ def test_features_of_transitions_are_sums_over_the_history(noisy: Any) -> None:
         weights = [
             table.weights(
                 log.fields[None, [row]],
-                np.ones((1, 1), bool),
+                dataset.positive[None, [row]],
                 test.fields[None, [place]],
                 test.times[[place]],
                 relations,
@@ -216,6 +216,21 @@ def test_features_of_transitions_are_sums_over_the_history(noisy: Any) -> None:
         np.testing.assert_allclose(features[place, first + width : first + 2 * width], weights[0], rtol=1e-5)
     with pytest.raises(ValueError, match=r"Received: relations \['future'\] .* Set `situation.tables = true`"):
         build_features(noisy.dataset, test, LENGTH, relations=RELATIONS["future"])
+
+
+def test_features_of_transitions_end_with_the_newest_snapshot(noisy: Any) -> None:
+    test, snapshots, relations = candidates_of(noisy, "test"), [1000, 2500], RELATIONS["all"]
+    dataset = with_tables(noisy, snapshots)
+    features, _ = build_features(dataset, test, LENGTH, relations=relations)
+    is_early, rng = test.times < 2500, np.random.default_rng(8)
+    for cut in (2500, 1000):
+        fields, later = noisy.log.fields.copy(), np.flatnonzero(noisy.log.time >= cut)
+        fields[later, 1:] = rng.permutation(fields[later, 1:])
+        changed = dataclasses.replace(noisy, log=dataclasses.replace(noisy.log, fields=fields))
+        dataset.transitions = with_tables(changed, snapshots).transitions
+        found, _ = build_features(dataset, test, LENGTH, relations=relations)
+        np.testing.assert_array_equal(found[is_early], features[is_early])
+        assert np.array_equal(found, features) == (cut == 2500)
 
 
 def test_what_followed_is_learnt_with_relations_alone(plant: Callable[..., Any]) -> None:
@@ -230,6 +245,7 @@ def test_what_followed_is_learnt_with_relations_alone(plant: Callable[..., Any])
     for relations in ("none", "all"):
         job = make_job(planted, relations=relations, min_rows=5)
         job.dataset, splits = with_tables(planted, [1000]), {}
+        rng = np.random.default_rng(5)  # the same candidates both times
         for split in ("train", "validation", "test"):
             flat = job.candidates(split)
             other = rng.random(len(flat.labels)) < 0.5

@@ -147,6 +147,12 @@ def test_given_settings_are_trials_of_their_own(tmp_path: Path) -> None:
         (OWN, {"export.state_type": "int8"}, "Received: export.state_type"),
         ("lift", {"training.num_epoch": 3}, "Received: 'training.num_epoch'"),
         ("lift, no pretraining", {"name": "other"}, "Received: name"),
+        (
+            "lift",
+            {"retrieval.context_length": 3},
+            "share the configuration's data set. Received: .* as --set, to all trials",
+        ),
+        ("gbdt", {"recency_days": ["7"]}, "must be from .* Received: '7'"),
     ],
 )
 def test_given_settings_are_checked_before_anything_is_trained(
@@ -162,8 +168,20 @@ def test_a_given_date_is_text_as_in_the_configuration(tmp_path: Path) -> None:
     flags = tune.parse_flags(["--config", str(TINY), "--try", "split.train_from=2017-03-15T00:00:00 training.l2=0.1"])
     (given,) = (read_overrides(text.split()) for text in flags.given)
     assert given == {"split.train_from": "2017-03-15T00:00:00", "training.l2": 0.1}
+    assert read_overrides(["days=[2017-03-15,2]", "at=10:00:00"]) == {"days": ["2017-03-15", 2], "at": "10:00:00"}
     source = ConfigSource(TINY, (f"workspace={tmp_path}", "split.by=times", "split.test_from=2018-01-01"))
     assert source.with_settings(given).load().split.train_from == "2017-03-15T00:00:00"
+
+
+def test_the_command_hands_its_trials_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(
+        tune, "run_search", lambda *arguments: found.extend(arguments[1:]) or (make_result(0.5), tmp_path)
+    )
+    flags = ["--config", str(TINY), "--ranker", "din", "--trials", "3", "--try", "l2=0.1 patience=3", "--try", "l2=0.2"]
+    monkeypatch.setattr("sys.argv", ["tune", *flags])
+    tune.main()
+    assert found == ["random", 3, [{"l2": 0.1, "patience": 3}, {"l2": 0.2}]]
 
 
 def test_an_empty_trial_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +226,7 @@ def test_hyperband_gives_more_epochs_to_the_better(tmp_path: Path) -> None:
 def test_arguments_of_a_search_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="must be one of random, hyperband, bayesian. Received: 'grid'"):
         Search("grid", 3, 0, 7)
-    with pytest.raises(ValueError, match="must not be negative. Received: -1"):
+    with pytest.raises(ValueError, match="must be 0 or more. Received: -1"):
         Search("random", -1, 0, 7)
     monkeypatch.setattr(ranker_tuner.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match="needs scikit-learn. Received: it is not installed"):
