@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from keras_tuner.engine import trial as trials
 from tqdm import tqdm
 
