@@ -111,9 +111,7 @@ def _run_given(runner: TrialRunner, given: Sequence[Mapping[str, Any]], folder: 
             name = f"{GIVEN} {place}"
             try:
                 rows[path] = _run_once(runner, name, settings, path)
-            except (
-                Exception
-            ) as error:  # whatever it is, as KerasTuner does with trials of its own: the others are not lost
+            except (ValueError, TypeError, ArithmeticError, tf.errors.OpError) as error:
                 rows[path] = TrialRow(name, dict(settings), None, 0.0, f"{type(error).__name__}: {error}")
         bar.update()
     return sorted(rows.values(), key=lambda row: int(row.name.removeprefix(GIVEN)))
