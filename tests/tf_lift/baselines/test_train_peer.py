@@ -87,19 +87,20 @@ def test_single_candidates(labelled: Workspace, tmp_path: Path, ranker: str) -> 
 def test_a_peer_may_have_batches_of_its_own(
     labelled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: set[int] = set()
+    sizes: dict[str, set[int]] = {"train": set(), "test": set()}
     read = train_peer.RankerJob.examples
 
-    def note(job: RankerJob, *arguments: Any) -> Any:
-        batches = read(job, *arguments)
-        sizes.update(len(batch["label"]) for batch in batches.take(1))
+    def note(job: RankerJob, split: str, *arguments: Any) -> Any:
+        batches = read(job, split, *arguments)
+        sizes.get(split, set()).update(len(batch["label"]) for batch in batches.take(1))
         return batches
 
     monkeypatch.setattr(train_peer.RankerJob, "examples", note)
+    configured = labelled.config.training.batch_size
     own = train_and_score(labelled, "deepfm", FAST | {"batch_size": 8}, 7, tmp_path / "own")
-    assert sizes == {8} != {labelled.config.training.batch_size}
+    assert sizes == {"train": {8}, "test": {configured}} and configured != 8
     shared = train_and_score(labelled, "deepfm", FAST, 7, tmp_path / "shared")
-    assert labelled.config.training.batch_size in sizes and not np.array_equal(own.test, shared.test)
+    assert sizes["train"] == {8, configured} and not np.array_equal(own.test, shared.test)
 
 
 def test_seed_decides(labelled: Workspace, tmp_path: Path) -> None:
