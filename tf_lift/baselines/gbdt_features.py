@@ -31,7 +31,7 @@ def build_features(
     For each match set of the examples: how many pool rows agree, and their smoothed rate of positives. For each item field: how many
     of the user's last rows agree, and their smoothed rate. Rows in the history, their rate, and the seconds since the last. For
     each item field: pool rows within each of the spans, and the seconds since the newest. For each relation at each level of the
-    transition tables: the weights of the history's positives, summed with less for each newer row, and the newest row's alone. The
+    transition tables: the weights of the history's positives, summed with less for older rows, and the newest row's alone. The
     ids of the fields that are no keys.
 
     Args:
