@@ -73,7 +73,7 @@ def read_weights(
 
 
 def decay_by_age(weights: np.ndarray) -> np.ndarray:
-    """Sums over m rows, the newest first, each e^-0.1 times what it would be a row later: float64 [n, R] of float32 [n, m, R]."""
+    """Sums over m rows, the newest first, each weighing e^-0.1 of the row before it: float64 [n, R] of float32 [n, m, R]."""
     decays = np.exp(-_DECAY * np.arange(weights.shape[1]))
     return np.asarray((weights * decays[:, None]).sum(axis=1))
 
