@@ -1,13 +1,12 @@
 """The candidates that all rankers of a table are judged on."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines.no_learning import hash_candidates
 from tf_lift.baselines.value_rows import ValueRows
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
@@ -170,11 +169,3 @@ def read_evaluation_set(workspace: Workspace, slicing: Slicing = BY_GAP) -> Eval
         slicing,
         (dataset.num_examples("train"), hash_candidates(validation)),
     )
-
-
-def hash_candidates(candidates: Candidates) -> str:
-    """sha256 of candidates' fields, slates and labels, in hexadecimal: two tables with the same one rank the same."""
-    digest = hashlib.sha256()
-    for values, dtype in ((candidates.fields, "<i4"), (candidates.slates, "<i8"), (candidates.labels, "<f4")):
-        digest.update(np.ascontiguousarray(values, dtype).tobytes())
-    return digest.hexdigest()

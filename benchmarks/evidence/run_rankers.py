@@ -170,14 +170,11 @@ def _choose_settings(row: Row, effort: Effort) -> tuple[ConfigSource, dict[str, 
 def _find_search(row: Row, effort: Effort) -> Mapping[str, Any]:
     """What the search did that found a row's settings: the one of most trials, where there was any; none did if they were given."""
     searches_dir = TrialRunner(row.source, row.entry.name, effort.seeds[0], make_data_set).folder
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in searches_dir.glob("*/tuning.json")]
+    found = [TuningResult.read(path.parent) for path in searches_dir.glob("*/tuning.json")]
     given = json.loads(json.dumps(dict(row.settings)))
     config = row.source.load()
-    of_row = {"config_name": config.name, "protocol": describe_protocol(config)}
-    searches = [
-        TuningResult.read(content) for content in found if all(content[key] == value for key, value in of_row.items())
-    ]
-    drawn = [search.first(search.num_trials) for search in searches]
+    of_row = (config.name, describe_protocol(config))
+    drawn = [search.first(search.num_trials) for search in found if (search.config_name, search.protocol) == of_row]
     own = [search for search in drawn if search.best.settings == given]
     if not own:
         return _NO_SEARCH

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from benchmarks.evidence import run_list, run_rankers, run_store
-from benchmarks.evidence.evaluation_set import BY_ITEM_ROWS, POOLED, EvaluationSet, hash_candidates, read_evaluation_set
+from benchmarks.evidence.evaluation_set import BY_ITEM_ROWS, POOLED, EvaluationSet, read_evaluation_set
 from benchmarks.evidence.run_list import Group, Row, find_groups, plan_rows
 from benchmarks.evidence.run_rankers import Effort, run_rows
 from benchmarks.evidence.run_store import RunResult, RunStore
 from tf_lift import pretrain
-from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines.no_learning import Candidates, hash_candidates
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.registry import RankerEntry
 from tf_lift.evaluate import describe_protocol

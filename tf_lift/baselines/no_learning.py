@@ -1,6 +1,7 @@
 """Baselines without learning, from the same examples; each score is turned into a probability on validation (Platt's scaling)."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -33,6 +34,14 @@ class Candidates:
     times: np.ndarray
     match_counts: np.ndarray
     match_positives: np.ndarray
+
+
+def hash_candidates(candidates: Candidates) -> str:
+    """sha256 of candidates' fields, slates and labels, in hexadecimal: with the same one the same is ranked."""
+    digest = hashlib.sha256()
+    for values, dtype in ((candidates.fields, "<i4"), (candidates.slates, "<i8"), (candidates.labels, "<f4")):
+        digest.update(np.ascontiguousarray(values, dtype).tobytes())
+    return digest.hexdigest()
 
 
 def score_baselines(

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tf_lift.baselines.lift_printed import printed_config
-from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines.no_learning import Candidates, hash_candidates
 from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RankerEntry, find_ranker
@@ -154,10 +152,7 @@ class TrialRunner:
 
     def _check_candidates(self, candidates: Candidates, settings: Mapping[str, Any]) -> None:
         """Raises a ValueError where validation's candidates are not the configuration's own."""
-        own = self._validation
-        if not all(
-            np.array_equal(getattr(candidates, name), getattr(own, name)) for name in ("fields", "slates", "labels")
-        ):
+        if hash_candidates(candidates) != hash_candidates(self._validation):
             raise ValueError(
                 f"Trials must rank the same candidates. Received: {dict(settings)}, with which validation has others. Do not try what "
                 "changes the targets or their negatives; pass it as --set, to all trials."

@@ -16,6 +16,7 @@ from tf_lift.workspace import write_json
 
 DEFAULT = "default"  # the trial of the settings that are there without a search
 GIVEN = "given"  # a trial of settings that were named, before its number
+_FILE = "tuning.json"
 _MOST_ROWS = 20
 
 
@@ -108,8 +109,9 @@ class TuningResult:
         return best
 
     @classmethod
-    def read(cls, content: Mapping[str, Any]) -> "TuningResult":
-        """A search as `write` left it in tuning.json."""
+    def read(cls, folder: Path) -> "TuningResult":
+        """A search as `write` left it."""
+        content = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         names = ("ranker", "config_name", "protocol", "tuner", "seed")
         trials = [TrialRow(**trial) for trial in content["trials"]]
         return cls(
@@ -128,7 +130,7 @@ class TuningResult:
             "best": dataclasses.asdict(best),
             "trials": [dataclasses.asdict(trial) for trial in self.trials],
         }
-        write_json(folder / "tuning.json", json.loads(json.dumps(content)))
+        write_json(folder / _FILE, json.loads(json.dumps(content)))
         self._plot(folder / "tuning.png")
 
     def print_table(self, console: Console) -> None:
