@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from tf_lift.baselines.registry import RANKERS
-from tf_lift.baselines.train_peer import read_overrides
+from tf_lift.config import parse_assignments
 from tf_lift.config.flags import add_config_flags
 from tf_lift.strategy import prepare_devices
 from tf_lift.tuning.config_source import ConfigSource
@@ -75,7 +75,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow times its own checkpoints there
     try:
-        given = [read_overrides(text.split()) for text in flags.given]
+        given = [parse_assignments(text.split()) for text in flags.given]
         if {} in given:
             raise ValueError("--try must name settings, as in --try 'num_leaves=63 l2=1.0'. Received: none.")
         run(ConfigSource(Path(flags.config), tuple(flags.set)), flags.ranker, flags.tuner, flags.trials, given)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.evidence.evaluation_set import BY_GAP, EvaluationSet, Slicing, read_evaluation_set
 from tf_lift.baselines.registry import RankerEntry, find_ranker
-from tf_lift.baselines.train_peer import read_overrides
+from tf_lift.config import parse_assignments
 from tf_lift.slate_grid import MIN_RANKED, is_ranking
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.workspace import Workspace
@@ -122,7 +122,7 @@ def _parse_ranker(text: str) -> tuple[RankerEntry, dict[str, Any]]:
     name = list(itertools.takewhile(lambda word: "=" not in word, words))
     entry = find_ranker(" ".join(name))
     try:
-        settings = read_overrides(words[len(name) :])
+        settings = parse_assignments(words[len(name) :])
     except ValueError as error:
         raise ValueError(
             f"A ranker's settings must read key=value, without spaces, each key once. Received: {text!r}."

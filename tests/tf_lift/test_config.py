@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_lift.config import Config, load_config
+from tf_lift.config import Config, load_config, parse_assignments
 from tf_lift.schema import Field, Schema
 
 MINIMAL = """
@@ -285,3 +285,11 @@ def test_shares_must_ascend(tmp_path_factory: pytest.TempPathFactory, train_from
     else:
         with pytest.raises(ValueError, match="train_from < test_from"):
             _load(folder, MINIMAL, *overrides)
+
+
+def test_overrides_of_the_command_line() -> None:
+    assert parse_assignments(["a=1", "b=[2, 3]", "c=words"]) == {"a": 1, "b": [2, 3], "c": "words"}
+    with pytest.raises(ValueError, match="must read key=value. Received: 'a'"):
+        parse_assignments(["a"])
+    with pytest.raises(ValueError, match="must be given once. Received: 'a' twice"):
+        parse_assignments(["a=1", "a=2"])

@@ -19,7 +19,7 @@ from tf_lift.baselines.peer import Peer
 from tf_lift.baselines.ranker_job import RankerJob, count_parameters, measured
 from tf_lift.baselines.ranker_scores import RankerScores, read_scores, write_scores
 from tf_lift.baselines.registry import RANKERS, find_ranker
-from tf_lift.config import load_config, parse_assignment
+from tf_lift.config import load_config, parse_assignments
 from tf_lift.config.flags import add_config_flags
 from tf_lift.config.hashing import hash_json
 from tf_lift.datastore import build_datastore
@@ -180,23 +180,6 @@ def measure_test(job: RankerJob, scores: RankerScores) -> dict[str, float]:
     return measured | metrics.ranking_metrics(ranks)
 
 
-def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Settings of `key=value` texts; a value is TOML, or a string where it is not.
-
-    Raises:
-        ValueError: a text without "=", or a key that is there twice.
-    """
-    settings: dict[str, Any] = {}
-    for text in texts:
-        key, value = parse_assignment(text)
-        if not key:
-            raise ValueError(f"A setting must read key=value. Received: {text!r}. Write it without spaces.")
-        if key in settings:
-            raise ValueError(f"A setting must be given once. Received: {key!r} twice in {list(texts)}. Keep one.")
-        settings[key] = value
-    return settings
-
-
 def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
@@ -247,7 +230,7 @@ def main() -> None:
     try:
         config = load_config(flags.config, flags.set)
         prepare_devices(config.training)
-        results = run(Workspace(config), flags.ranker, read_overrides(flags.set_ranker))
+        results = run(Workspace(config), flags.ranker, parse_assignments(flags.set_ranker))
     except ValueError as error:
         sys.exit(f"train_peer: {error}")
     for name, value in results["test"].items():

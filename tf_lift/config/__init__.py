@@ -1,6 +1,6 @@
 """The typed configuration of a data set or an experiment: one TOML file."""
 
-from tf_lift.config.config import Config, convert_value, load_config, parse_assignment
+from tf_lift.config.config import Config, convert_value, load_config, parse_assignment, parse_assignments
 from tf_lift.config.export_section import Export
 from tf_lift.config.model_sections import Encoder, Predictor, Pretraining, Training
 from tf_lift.config.sections import (
@@ -34,4 +34,5 @@ __all__ = [
     "convert_value",
     "load_config",
     "parse_assignment",
+    "parse_assignments",
 ]

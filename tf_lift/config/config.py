@@ -221,6 +221,23 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key.strip() if separator else "", _write_dates(value)
 
 
+def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of `key=value` texts; a value is TOML, or a string where it is not.
+
+    Raises:
+        ValueError: a text without "=", or a key that is there twice.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, value = parse_assignment(text)
+        if not key:
+            raise ValueError(f"A setting must read key=value. Received: {text!r}. Write it without spaces.")
+        if key in settings:
+            raise ValueError(f"A setting must be given once. Received: {key!r} twice in {list(texts)}. Keep one.")
+        settings[key] = value
+    return settings
+
+
 def _write_dates(value: Any) -> Any:
     """A TOML value with its dates and times, in lists too, as ISO text: JSON has none."""
     if isinstance(value, list):

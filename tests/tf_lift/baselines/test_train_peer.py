@@ -17,7 +17,7 @@ from tf_lift.baselines.no_learning import score_baselines
 from tf_lift.baselines.own_model import override_config
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RANKERS, find_ranker
-from tf_lift.baselines.train_peer import SPLITS, read_overrides, run, train_and_score
+from tf_lift.baselines.train_peer import SPLITS, run, train_and_score
 from tf_lift.workspace import Workspace
 
 FAST = {"num_epochs": 1, "pool_epochs": 1, "hidden_dims": [8], "embedding_dim": 4}
@@ -207,14 +207,6 @@ def test_what_is_refused(
 def test_a_rule_of_other_labels_is_refused(honest: Workspace, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs labels of negatives.protocol 'none'. Received: 'honest'. Leave it out"):
         train_and_score(honest, "user rate + item rate, up to t", {}, 3, tmp_path)
-
-
-def test_overrides_of_the_command_line() -> None:
-    assert read_overrides(["a=1", "b=[2, 3]", "c=words"]) == {"a": 1, "b": [2, 3], "c": "words"}
-    with pytest.raises(ValueError, match="must read key=value. Received: 'a'"):
-        read_overrides(["a"])
-    with pytest.raises(ValueError, match="must be given once. Received: 'a' twice"):
-        read_overrides(["a=1", "a=2"])
 
 
 def test_find_ranker() -> None:

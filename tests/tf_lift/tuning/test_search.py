@@ -16,8 +16,7 @@ from rich.console import Console
 
 from beam import preprocess
 from tf_lift import tune
-from tf_lift.baselines.train_peer import read_overrides
-from tf_lift.config import load_config
+from tf_lift.config import load_config, parse_assignments
 from tf_lift.tuning import ranker_tuner, trial_runner
 from tf_lift.tuning.config_source import ConfigSource
 from tf_lift.tuning.objective import Objective
@@ -166,9 +165,9 @@ def test_given_settings_are_checked_before_anything_is_trained(
 
 def test_a_given_date_is_text_as_in_the_configuration(tmp_path: Path) -> None:
     flags = tune.parse_flags(["--config", str(TINY), "--try", "split.train_from=2017-03-15T00:00:00 training.l2=0.1"])
-    (given,) = (read_overrides(text.split()) for text in flags.given)
+    (given,) = (parse_assignments(text.split()) for text in flags.given)
     assert given == {"split.train_from": "2017-03-15T00:00:00", "training.l2": 0.1}
-    assert read_overrides(["days=[2017-03-15,2]", "at=10:00:00"]) == {"days": ["2017-03-15", 2], "at": "10:00:00"}
+    assert parse_assignments(["days=[2017-03-15,2]", "at=10:00:00"]) == {"days": ["2017-03-15", 2], "at": "10:00:00"}
     source = ConfigSource(TINY, (f"workspace={tmp_path}", "split.by=times", "split.test_from=2018-01-01"))
     assert source.with_settings(given).load().split.train_from == "2017-03-15T00:00:00"
 
