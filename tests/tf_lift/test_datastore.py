@@ -79,10 +79,12 @@ def test_the_window_of_a_full_future_is_the_future(dataset: Dataset, store: Data
     np.testing.assert_array_equal(fields, log.fields[row + 1 : row + 1 + LENGTH])
 
 
-@pytest.mark.parametrize("kind", ["causal", "gru"])
+@pytest.mark.parametrize("kind", ["causal", "bidirectional", "gru"])
 def test_encoded_positions_equal_encoded_slices(tiny: Any, kind: str) -> None:
     dataset = tiny.dataset()
-    object.__setattr__(dataset, "config", tiny.load(*tiny.overrides(), f"encoder.kind={kind}"))
+    object.__setattr__(
+        dataset, "config", tiny.load(*tiny.overrides(), "pretraining.enabled=false", f"encoder.kind={kind}")
+    )
     log = dataset.log
     store = build_datastore(log, None, LENGTH)
     model = build_pretrainer(dataset, store)

@@ -94,17 +94,11 @@ class Encoder(tf.keras.Model):
             return self._run_recurrence(row_inputs, query_inputs, visible)
         length = tf.shape(fields)[1]
         places = tf.range(length)
-        row_sees = (
-            (places[None, :] != places[:, None])
-            if self.config.kind == "bidirectional"
-            else (places[None, :] < places[:, None])
-        )
-        row_sees = row_sees[None] & mask[:, None, :]  # [B, L, L]
         query_sees = places < visible[..., None]  # [B, Q, L]
         row_places = tf.broadcast_to(places, tf.shape(labels))
         inputs = tf.concat([row_inputs, query_inputs], axis=1)  # [B, L + Q, v]
         inputs += self._positions(tf.concat([row_places, visible], axis=1))
-        sees = tf.concat([row_sees, query_sees], axis=1)
+        sees = tf.concat([self._row_sees(mask), query_sees], axis=1)
         for block in self._blocks:
             inputs = block(inputs, sees, training=training)
         states = self._final_norm(inputs)
@@ -116,6 +110,28 @@ class Encoder(tf.keras.Model):
         """The states of rows alone, float32 [B, L, v]; arguments as of `call`."""
         nothing = fields[:, :0]
         return self(fields, labels, mask, nothing, nothing[..., 0], training=training).rows
+
+    def encode_last(self, fields: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The vector of each window, eq. 5, without dropout: `last_states` of `encode_rows`, but no other row costs a last block.
+
+        Args:
+            fields: int32 [B, L, M].
+            labels: int32 [B, L].
+            mask: bool [B, L].
+
+        Returns:
+            float32 [B, v].
+        """
+        num_rows = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        if self.config.kind == "gru":
+            return self.last_states(self.encode_rows(fields, labels, mask, training=False), num_rows)
+        inputs = self._embed(fields, labels, training=False) + self._positions(tf.range(tf.shape(fields)[1]))
+        sees = self._row_sees(mask)
+        for block in self._blocks[:-1]:
+            inputs = block(inputs, sees, training=False)
+        last = tf.maximum(num_rows - 1, 0)[:, None]
+        states = self._blocks[-1](inputs, tf.gather(sees, last, batch_dims=1), last, training=False)
+        return tf.where(num_rows[:, None] > 0, self._final_norm(states)[:, 0], 0.0)
 
     def last_states(self, rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
         """The vector of each window, eq. 5: the state of its last real row, zeros for an empty window.
@@ -141,6 +157,15 @@ class Encoder(tf.keras.Model):
         """
         before = tf.gather(rows, tf.maximum(num_rows - 1, 0), batch_dims=1)
         return tf.where(num_rows[..., None] > 0, before, 0.0)
+
+    def _row_sees(self, mask: tf.Tensor) -> tf.Tensor:
+        """bool [B, L, L], True where a row sees another one."""
+        places = tf.range(tf.shape(mask)[1])
+        if self.config.kind == "bidirectional":
+            others = places[None, :] != places[:, None]
+        else:
+            others = places[None, :] < places[:, None]
+        return others[None] & mask[:, None, :]
 
     def _embed(self, fields: tf.Tensor, labels: tf.Tensor, training: bool | None) -> tf.Tensor:
         embedded = self.embedding(fields, field_indices=self.field_indices)

@@ -136,6 +136,9 @@ def test_last_states_are_of_the_last_real_row(kind: str) -> None:
     last = encoder.last_states(rows, tf.constant(NUM_ROWS)).numpy()
     np.testing.assert_array_equal(last[:3], [rows[0, 4], rows[1, 2], rows[2, 0]])
     assert not last[3].any()
+    inputs = draw_inputs()
+    alone = encoder.encode_last(inputs["fields"], inputs["labels"], inputs["mask"])
+    np.testing.assert_allclose(alone, last, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
