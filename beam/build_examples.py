@@ -43,7 +43,7 @@ def find_target_rows(dataset: Dataset, boundaries: Boundaries) -> TargetRows:
     config, log = dataset.config, dataset.log
     splits = boundaries.split_of(log.time)
     users = log.fields[:, config.schema.user_index]
-    order = np.arange(len(log)) - log.user_starts[users - FIRST_VALUE_ID]
+    order = np.arange(len(log)) + (count_dropped(dataset, boundaries) - log.user_starts[:-1])[users - FIRST_VALUE_ID]
     counts = {"synthetic": int(log.synthetic.sum()), "pool_window": int(((splits == 0) & ~log.synthetic).sum())}
     chosen = np.zeros(len(log), bool)
     new_item = np.zeros(len(log), bool)
@@ -72,6 +72,16 @@ def find_target_rows(dataset: Dataset, boundaries: Boundaries) -> TargetRows:
             )
     rows = np.flatnonzero(chosen)
     return TargetRows(rows, splits[rows], counts)
+
+
+def count_dropped(dataset: Dataset, boundaries: Boundaries) -> np.ndarray:
+    """How many rows of each user were drawn for its pool rows and dropped (`negatives.drawn_rows`), int64 [U].
+
+    Targets are numbered as if they were there, before them: so their draws are those of a log that keeps them.
+    """
+    log, config = dataset.log, dataset.config
+    in_pool = log.user_indices()[log.time < boundaries.train_from]
+    return config.negatives.dropped_per_pool_row * np.bincount(in_pool, minlength=log.num_users)
 
 
 def find_repeats(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -123,6 +133,7 @@ class ExampleBuilder:
         config: Config = dataset.config
         self.spec: ExampleSpec = build_example_spec(config, len(dataset.info.statistic_sets))
         self._user_indices = dataset.log.user_indices()
+        self._num_dropped = count_dropped(dataset, dataset.info.boundaries)
         self._sampler: NegativeSampler | None = None
         if config.negatives.protocol != "none":
             item = config.schema.item_index
@@ -174,6 +185,10 @@ class ExampleBuilder:
                 "label": candidates.labels[index][real[index]],
             }
 
+    def place_examples(self, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `example_key`, of int64 [n] time ranks of targets."""
+        return example_key(ranks + self._num_dropped.sum(), self.dataset.config)
+
     def _count_visible_future(self, neighbour_rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """int32 [n, K] visible rows of each neighbour's future; 0 where there is no neighbour."""
         retrieval = self.dataset.config.retrieval
@@ -196,7 +211,7 @@ class ExampleBuilder:
         if self._sampler is None:
             return own, labels
         users = dataset.log.fields[rows, schema.user_index]
-        order = rows - dataset.log.user_starts[users - FIRST_VALUE_ID]
+        order = rows + (self._num_dropped - dataset.log.user_starts[:-1])[users - FIRST_VALUE_ID]
         items = self._sampler.draw(
             Targets(rows, users, dataset.log.fields[rows, schema.item_index], dataset.log.time[rows], order)
         )

@@ -61,7 +61,7 @@ def write_shard(
     order = np.lexsort((line, file_index, time, users))
     columns = {"fields": fields[order], "time": time[order], "behaviour": behaviour[order]}
     columns["synthetic"] = np.zeros(len(order), bool)
-    if config.negatives.per_pool_row:
+    if config.negatives.logged_per_pool_row:
         columns = _add_negatives(columns, config, boundaries, entity_tables["item"])
     num_users = len(entity_tables["user"])
     all_users = np.arange(num_users)
@@ -95,7 +95,7 @@ def _add_negatives(
     parts, keys = [columns], [draw(seed, _PAIR_ORDER, users, sequence)]
     order = [sequence]
     item_fields = list(schema.indices("item"))
-    for copy in range(config.negatives.per_pool_row):
+    for copy in range(config.negatives.logged_per_pool_row):
         negative = {name: values[pool] for name, values in columns.items()}
         items = draw_pool_negatives(
             users[pool], sequence[pool], negative["fields"][:, schema.item_index], len(item_table), seed + copy

@@ -82,7 +82,7 @@ def serialize_slates(
     for index, slate in enumerate(builder.build(candidates, found)):
         serialized.append(builder.spec.serialize(slate))
         ranks[index], num_candidates[index] = slate["rank"], len(slate["label"])
-    files, keys = build_examples.example_key(ranks, inputs.config)
+    files, keys = builder.place_examples(ranks)
     for split, file in np.unique(np.stack([splits, files], axis=1), axis=0).tolist():
         chosen = np.flatnonzero((splits == split) & (files == file))
         examples = [serialized[index] for index in chosen]

@@ -113,6 +113,23 @@ def test_pool_negatives_stand_beside_their_row_in_a_drawn_order(kit, per_pool_ro
     )
 
 
+@pytest.mark.parametrize(("mode", "per_pool_row"), [("static", 1), ("rolling", 2)])
+def test_dropped_rows_leave_the_candidates_as_they_are(kit, mode, per_pool_row):
+    log, _ = kit.base(mode, "rim")
+    negatives = {"per_pool_row": per_pool_row}
+    split = {"train_rate": 0.7, "test_rate": 0.6}
+    kept, dropped = (
+        kit.run(log, mode, "rim", negatives=negatives | {"drawn_rows": rows}, split=split) for rows in ("keep", "drop")
+    )
+    for name in ("fields", "label", "mask", "time"):
+        np.testing.assert_array_equal(dropped.slates[name], kept.slates[name])
+    assert (kept.slates["match_counts"] != dropped.slates["match_counts"]).any()
+    assert [row for row in kept.row_contents if not row[8]] == dropped.row_contents
+    counts = dropped.manifest["counts"]
+    assert counts["synthetic"] == 0 and counts["rows"] == counts["kept"] == len(log)
+    assert not dropped.config.has_classes and kept.config.has_classes
+
+
 def test_conflicting_attributes_are_settled_to_the_earliest_and_counted(kit):
     log, _ = kit.base("rolling", "none")
     folder = kit.new_folder()

@@ -85,6 +85,10 @@ def test_ml_1m_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rim.fields == honest.fields and rim.split == honest.split
     assert (rim.split.train_from, rim.split.test_from) == (1016721056, 1029360424)
     assert (rim.negatives.own_share, rim.negatives.per_pool_row, rim.negatives.per_target) == (0.1, 1, 100)
+    positives = _load("ml_1m_rim_positives", monkeypatch)
+    assert (positives.fields, positives.split, positives.data_seed) == (rim.fields, rim.split, rim.data_seed)
+    same = dataclasses.replace(positives.negatives, drawn_rows="keep", new_items=rim.negatives.new_items)
+    assert same == rim.negatives and positives.negatives.drawn_rows == "drop"
     assert (honest.negatives.new_items, honest.negatives.per_pool_row, honest.negatives.per_target) == ("keep", 0, 100)
     assert (rolling.behaviour.kind, rim.behaviour.kind, honest.behaviour.kind) == (
         "threshold",

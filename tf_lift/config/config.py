@@ -118,7 +118,7 @@ class Config:
     @property
     def has_classes(self) -> bool:
         """Whether the pool's rows are of more than one class, which eq. 10 tells at masked rows."""
-        return self.behaviour.kind != "positive_only" or self.negatives.per_pool_row > 0
+        return self.behaviour.kind != "positive_only" or self.negatives.logged_per_pool_row > 0
 
     def value(self, name: str) -> Any:
         """The value of a "section.key".

@@ -197,7 +197,10 @@ class Negatives:
     own_share: float = 0.1
     """`rim`: share of the negatives drawn from the user's own pool rows."""
     per_pool_row: int = 0
-    """`rim`: uniform negatives added to the log for every pool row."""
+    """`rim`: uniform negatives drawn for every pool row."""
+    drawn_rows: Literal["keep", "drop"] = "keep"
+    """`rim`: whether the log holds what was drawn for pool rows. `drop`: contexts, neighbours and counts are of real rows alone; the
+    candidates are the same, as their draws go on from those."""
     new_items: Literal["keep", "drop"] = "drop"
     """`honest`: what happens to targets whose item nobody had before. As negatives are items seen before, such a target would be
     the only new item of its slate, and newness alone would give it away; `drop` leaves it out of the targets (not of the pool)."""
@@ -214,6 +217,16 @@ class Negatives:
             raise ValueError(
                 f"`negatives.per_pool_row` belongs to protocol 'rim'. Received: {self.per_pool_row} with {self.protocol!r}."
             )
+
+    @property
+    def logged_per_pool_row(self) -> int:
+        """Negatives that the log holds for every pool row."""
+        return self.per_pool_row if self.drawn_rows == "keep" else 0
+
+    @property
+    def dropped_per_pool_row(self) -> int:
+        """Negatives that are numbered for every pool row, and not logged."""
+        return self.per_pool_row - self.logged_per_pool_row
 
 
 @dataclasses.dataclass(frozen=True)

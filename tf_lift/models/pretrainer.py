@@ -138,7 +138,7 @@ class Pretrainer(tfrs.Model):
         """Sampled queries of each row."""
         config = self.config
         is_asked = config.behaviour.kind == "positive_only" and config.pretraining.targets == "queries"
-        sampled = is_asked and not config.negatives.per_pool_row
+        sampled = is_asked and not config.negatives.logged_per_pool_row
         return self.config.pretraining.negatives_per_row if sampled else 0
 
     @property
