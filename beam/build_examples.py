@@ -43,7 +43,8 @@ def find_target_rows(dataset: Dataset, boundaries: Boundaries) -> TargetRows:
     config, log = dataset.config, dataset.log
     splits = boundaries.split_of(log.time)
     users = log.fields[:, config.schema.user_index]
-    order = np.arange(len(log)) + (count_dropped(dataset, boundaries) - log.user_starts[:-1])[users - FIRST_VALUE_ID]
+    first_order = count_dropped(dataset, boundaries) - log.user_starts[:-1]
+    order = np.arange(len(log)) + first_order[users - FIRST_VALUE_ID]
     counts = {"synthetic": int(log.synthetic.sum()), "pool_window": int(((splits == 0) & ~log.synthetic).sum())}
     chosen = np.zeros(len(log), bool)
     new_item = np.zeros(len(log), bool)
@@ -79,9 +80,12 @@ def count_dropped(dataset: Dataset, boundaries: Boundaries) -> np.ndarray:
 
     Targets are numbered as if they were there, before them: so their draws are those of a log that keeps them.
     """
-    log, config = dataset.log, dataset.config
-    in_pool = log.user_indices()[log.time < boundaries.train_from]
-    return config.negatives.dropped_per_pool_row * np.bincount(in_pool, minlength=log.num_users)
+    log, dropped = dataset.log, dataset.config.negatives.dropped_per_pool_row
+    if not dropped:
+        return np.zeros(log.num_users, np.int64)
+    users = np.arange(log.num_users) + FIRST_VALUE_ID
+    stops = log.rows_before(users, np.full(log.num_users, boundaries.train_from))
+    return dropped * (stops - log.user_starts[:-1])
 
 
 def find_repeats(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -133,7 +137,9 @@ class ExampleBuilder:
         config: Config = dataset.config
         self.spec: ExampleSpec = build_example_spec(config, len(dataset.info.statistic_sets))
         self._user_indices = dataset.log.user_indices()
-        self._num_dropped = count_dropped(dataset, dataset.info.boundaries)
+        num_dropped = count_dropped(dataset, dataset.info.boundaries)
+        self._first_order = num_dropped - dataset.log.user_starts[:-1]
+        self._total_dropped = int(num_dropped.sum())
         self._sampler: NegativeSampler | None = None
         if config.negatives.protocol != "none":
             item = config.schema.item_index
@@ -186,8 +192,8 @@ class ExampleBuilder:
             }
 
     def place_examples(self, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `example_key`, of int64 [n] time ranks of targets."""
-        return example_key(ranks + self._num_dropped.sum(), self.dataset.config)
+        """As `example_key`, of int64 [n] time ranks of targets, which all dropped rows would precede."""
+        return example_key(ranks + self._total_dropped, self.dataset.config)
 
     def _count_visible_future(self, neighbour_rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """int32 [n, K] visible rows of each neighbour's future; 0 where there is no neighbour."""
@@ -211,7 +217,7 @@ class ExampleBuilder:
         if self._sampler is None:
             return own, labels
         users = dataset.log.fields[rows, schema.user_index]
-        order = rows + (self._num_dropped - dataset.log.user_starts[:-1])[users - FIRST_VALUE_ID]
+        order = rows + self._first_order[users - FIRST_VALUE_ID]
         items = self._sampler.draw(
             Targets(rows, users, dataset.log.fields[rows, schema.item_index], dataset.log.time[rows], order)
         )

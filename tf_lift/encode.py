@@ -10,6 +10,7 @@ from tqdm import tqdm
 from tf_lift.data.dataset_files import Dataset, open_dataset
 from tf_lift.data.masking import label_ids
 from tf_lift.datastore import Datastore, build_datastore
+from tf_lift.interactions import InteractionLog
 from tf_lift.models.pretrainer import Pretrainer
 from tf_lift.pretrain import build_pretrainer, read_encoder
 from tf_lift.workspace import Workspace
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _STATES = "states.npy"
 _BATCH_SIZE = 256  # windows whose states fit a core's cache: of 4096, each takes half as long again
+_BATCH_SIZE_ON_GPU = 4096  # there the launches count
 
 
 def run(workspace: Workspace) -> None:
@@ -36,10 +38,10 @@ def run(workspace: Workspace) -> None:
     read_encoder(model, workspace.stage_dir("pretrain"))
     manifest: dict[str, int] = {"positions": dataset.log.num_positions}
     with workspace.writing("encode", manifest) as folder:
-        np.save(folder / _STATES, encode_positions(model, datastore, dataset.log.num_positions))
+        np.save(folder / _STATES, encode_positions(model, dataset.log, datastore))
 
 
-def encode_positions(model: Pretrainer, datastore: Datastore, num_positions: int) -> np.ndarray:
+def encode_positions(model: Pretrainer, log: InteractionLog, datastore: Datastore) -> np.ndarray:
     """States of all positions.
 
     A user's first L positions are encoded at once, as the states of the rows of one window, unless rows see later ones; every other
@@ -47,8 +49,8 @@ def encode_positions(model: Pretrainer, datastore: Datastore, num_positions: int
 
     Args:
         model: the pretrained encoder.
-        datastore: the log.
-        num_positions: P.
+        log: the log.
+        datastore: the same as tensors.
 
     Returns:
         float16 [P, v]; zeros where nothing precedes a position.
@@ -56,41 +58,43 @@ def encode_positions(model: Pretrainer, datastore: Datastore, num_positions: int
     encoder, length = model.encoder, datastore.context_length
 
     @tf.function(reduce_retracing=True)
-    def encode_rows(positions: tf.Tensor) -> tf.Tensor:
-        window = datastore.history(positions)
+    def encode_rows(first_rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+        window = datastore.window(first_rows, num_rows)
         labels = label_ids(window.behaviours, window.mask)
         return tf.cast(encoder.encode_rows(window.fields, labels, window.mask, training=False), tf.float16)
 
     @tf.function(reduce_retracing=True)
-    def encode_last(positions: tf.Tensor) -> tf.Tensor:
-        window = datastore.history(positions)
-        return tf.cast(
-            encoder.encode_last(window.fields, label_ids(window.behaviours, window.mask), window.mask), tf.float16
-        )
+    def encode_last(first_rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+        window = datastore.window(first_rows, num_rows)
+        labels = label_ids(window.behaviours, window.mask)
+        return tf.cast(encoder.encode_last(window.fields, labels, window.mask), tf.float16)
 
-    starts = datastore.user_starts.numpy()
-    firsts = starts[:-1] + np.arange(len(starts) - 1) + 1  # each user's position without rows
-    states = np.zeros((num_positions, model.config.encoder.state_dim), np.float16)
-    is_left = np.ones(num_positions, bool)
+    states = np.zeros((log.num_positions, model.config.encoder.state_dim), np.float16)
+    starts = log.user_starts[:-1]
+    nowhere = starts + np.arange(log.num_users) + 1  # each user's position without rows
+    is_left = np.ones(log.num_positions, bool)
     is_left[0] = False
-    is_left[firsts] = False
+    is_left[nowhere] = False
+    places = np.arange(length)
     if encoder.config.kind != "bidirectional":
-        num_rows = np.minimum(np.diff(starts), length)
-        for users in _batches(np.arange(len(firsts)), "encode users"):
-            rows = encode_rows(tf.constant(firsts[users] + num_rows[users])).numpy()
-            places = np.arange(length)
-            mask = places < num_rows[users, None]
-            positions = (firsts[users, None] + 1 + places)[mask]
+        counts = np.minimum(np.diff(log.user_starts), length).astype(np.int32)
+        for users in _batches(log.num_users, "encode users"):
+            rows = encode_rows(tf.constant(starts[users]), tf.constant(counts[users])).numpy()
+            mask = places < counts[users, None]
+            positions = (nowhere[users, None] + 1 + places)[mask]
             states[positions], is_left[positions] = rows[mask], False
-    for positions in _batches(np.flatnonzero(is_left), "encode positions"):
-        states[positions] = encode_last(tf.constant(positions)).numpy()
+    left = np.flatnonzero(is_left)
+    firsts, counts = log.windows_at(left, length)
+    for part in _batches(len(left), "encode positions"):
+        states[left[part]] = encode_last(tf.constant(firsts[part]), tf.constant(counts[part].astype(np.int32))).numpy()
     return states
 
 
-def _batches(items: np.ndarray, description: str) -> Iterator[np.ndarray]:
-    """Parts of an array, with a progress bar."""
-    parts = np.split(items, np.arange(_BATCH_SIZE, len(items), _BATCH_SIZE)) if len(items) else []
-    yield from tqdm(parts, desc=description, unit="batch", mininterval=1.0)
+def _batches(count: int, description: str) -> Iterator[slice]:
+    """Slices of so many things, with a progress bar."""
+    size = _BATCH_SIZE_ON_GPU if tf.config.list_logical_devices("GPU") else _BATCH_SIZE
+    for first in tqdm(range(0, count, size), desc=description, unit="batch", mininterval=1.0):
+        yield slice(first, first + size)
 
 
 def read_datastore(workspace: Workspace, dataset: Dataset) -> Datastore:

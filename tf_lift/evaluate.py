@@ -161,7 +161,7 @@ def describe_protocol(config: Config) -> str:
     elif negatives.protocol == "rim":
         labels = (
             f'protocol "rim": {negatives.per_target} negatives a positive, {negatives.own_share:.0%} of them from the '
-            "user's own pool rows"
+            "user's own pool rows" + ("; a log of real rows alone" if negatives.dropped_per_pool_row else "")
         )
     else:
         labels = (

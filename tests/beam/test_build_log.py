@@ -113,13 +113,13 @@ def test_pool_negatives_stand_beside_their_row_in_a_drawn_order(kit, per_pool_ro
     )
 
 
-@pytest.mark.parametrize(("mode", "per_pool_row"), [("static", 1), ("rolling", 2)])
-def test_dropped_rows_leave_the_candidates_as_they_are(kit, mode, per_pool_row):
+@pytest.mark.parametrize(("mode", "per_pool_row", "join"), [("static", 1, "broadcast"), ("rolling", 2, "grouped")])
+def test_dropped_rows_leave_the_candidates_as_they_are(kit, mode, per_pool_row, join):
     log, _ = kit.base(mode, "rim")
     negatives = {"per_pool_row": per_pool_row}
-    split = {"train_rate": 0.7, "test_rate": 0.6}
+    others = {"split": {"train_rate": 0.7, "test_rate": 0.6}, "pipeline": {"join": join}}
     kept, dropped = (
-        kit.run(log, mode, "rim", negatives=negatives | {"drawn_rows": rows}, split=split) for rows in ("keep", "drop")
+        kit.run(log, mode, "rim", negatives=negatives | {"drawn_rows": rows}, **others) for rows in ("keep", "drop")
     )
     for name in ("fields", "label", "mask", "time"):
         np.testing.assert_array_equal(dropped.slates[name], kept.slates[name])

@@ -113,6 +113,10 @@ def test_keys_and_types(overrides: list[str], message: str, tmp_path: Path) -> N
             ["negatives.per_pool_row=1"],
             r"`negatives\.per_pool_row` belongs to protocol 'rim'\. Received: 1 with 'honest'",
         ),
+        (
+            ["negatives.drawn_rows='drop'"],
+            r"`negatives\.drawn_rows = 'drop'` needs rows that are drawn\. Received: negatives\.per_pool_row = 0",
+        ),
         (["retrieval.context_length=128"], r"`retrieval\.context_length` must be from 1 to 127\. Received: 128"),
         (["retrieval.min_future=21"], r"`retrieval\.min_future` must be from 0 to 20\. Received: 21"),
         (["pipeline.num_shards=0"], r"`pipeline\.num_shards` must be from 1 to "),

@@ -217,6 +217,10 @@ class Negatives:
             raise ValueError(
                 f"`negatives.per_pool_row` belongs to protocol 'rim'. Received: {self.per_pool_row} with {self.protocol!r}."
             )
+        if self.drawn_rows == "drop" and not self.per_pool_row:
+            raise ValueError(
+                "`negatives.drawn_rows = 'drop'` needs rows that are drawn. Received: negatives.per_pool_row = 0. Set that to 1 or more."
+            )
 
     @property
     def logged_per_pool_row(self) -> int:
