@@ -58,16 +58,11 @@ def encode_positions(model: Pretrainer, log: InteractionLog, datastore: Datastor
     encoder, length = model.encoder, datastore.context_length
 
     @tf.function(reduce_retracing=True)
-    def encode_rows(first_rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+    def encode(first_rows: tf.Tensor, num_rows: tf.Tensor, of_all_rows: bool) -> tf.Tensor:
         window = datastore.window(first_rows, num_rows)
-        labels = label_ids(window.behaviours, window.mask)
-        return tf.cast(encoder.encode_rows(window.fields, labels, window.mask, training=False), tf.float16)
-
-    @tf.function(reduce_retracing=True)
-    def encode_last(first_rows: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
-        window = datastore.window(first_rows, num_rows)
-        labels = label_ids(window.behaviours, window.mask)
-        return tf.cast(encoder.encode_last(window.fields, labels, window.mask), tf.float16)
+        inputs = window.fields, label_ids(window.behaviours, window.mask), window.mask
+        encoded = encoder.encode_rows(*inputs, training=False) if of_all_rows else encoder.encode_last(*inputs)
+        return tf.cast(encoded, tf.float16)
 
     states = np.zeros((log.num_positions, model.config.encoder.state_dim), np.float16)
     starts = log.user_starts[:-1]
@@ -79,14 +74,15 @@ def encode_positions(model: Pretrainer, log: InteractionLog, datastore: Datastor
     if encoder.config.kind != "bidirectional":
         counts = np.minimum(np.diff(log.user_starts), length).astype(np.int32)
         for users in _batches(log.num_users, "encode users"):
-            rows = encode_rows(tf.constant(starts[users]), tf.constant(counts[users])).numpy()
+            rows = encode(tf.constant(starts[users]), tf.constant(counts[users]), of_all_rows=True).numpy()
             mask = places < counts[users, None]
             positions = (nowhere[users, None] + 1 + places)[mask]
             states[positions], is_left[positions] = rows[mask], False
     left = np.flatnonzero(is_left)
     firsts, counts = log.windows_at(left, length)
     for part in _batches(len(left), "encode positions"):
-        states[left[part]] = encode_last(tf.constant(firsts[part]), tf.constant(counts[part].astype(np.int32))).numpy()
+        num_rows = tf.constant(counts[part].astype(np.int32))
+        states[left[part]] = encode(tf.constant(firsts[part]), num_rows, of_all_rows=False).numpy()
     return states
 
 
