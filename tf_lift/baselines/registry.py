@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tf_lift.config import Config
+from tf_lift.config import RELATIONS, Config
 
 _ALL = ("none", "rim", "honest")
 _PRINTED = "tf_lift.baselines.lift_printed:PRINTED"
@@ -65,6 +65,7 @@ class RankerEntry:
         search_space: setting -> the values that the tuner may choose among; of kind "ours" the tuner has its own.
         rolling_space: likewise, where the pool is rolling.
         ranking_space: likewise, where slates are ranked.
+        tables_space: likewise, where the data set has transition tables.
         protocols: the kinds of labels (`negatives.protocol`) that it can rank.
     """
 
@@ -77,6 +78,7 @@ class RankerEntry:
     search_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     rolling_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     ranking_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    tables_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     protocols: tuple[str, ...] = _ALL
 
     @property
@@ -178,6 +180,7 @@ _ENTRIES = (
         },
         rolling_space={"recency_days": ((), (1.0, 7.0, 30.0))},
         ranking_space={"objective": ("binary", "lambdarank", "rank_xendcg")},
+        tables_space={"relations": tuple(RELATIONS)},
     ),
     _peer("deepfm", "DeepFM", "Guo et al., IJCAI 2017, eqs. 1 to 4", _POOL),
     _peer("din", "DIN", "Zhou et al., KDD 2018, eq. 3", _HISTORY),

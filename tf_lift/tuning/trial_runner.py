@@ -76,9 +76,11 @@ class TrialRunner:
             raise ValueError(
                 f"A ranker must have settings to be tuned. Received: {self.ranker!r}, which has none. Choose a learned ranker."
             )
-        choices = dict(self.entry.search_space)
-        if self.source.load().split.mode == "rolling":
+        choices, config = dict(self.entry.search_space), self.source.load()
+        if config.split.mode == "rolling":
             choices |= self.entry.rolling_space
+        if config.transitions is not None:
+            choices |= self.entry.tables_space
         if self.entry.ranking_space and is_ranking(self._validation.slates):
             choices |= self.entry.ranking_space
         return SearchSpace(choices, {name: self._default(name) for name in choices})

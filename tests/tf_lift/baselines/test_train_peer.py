@@ -46,7 +46,8 @@ def test_entry_names_what_is_there(name: str, tiny: Any) -> None:
         override_config(tiny.load(), {key: value})
     assert entry.name == name and entry.source
     settings = entry.read_settings({})
-    for key, values in (dict(entry.search_space) | dict(entry.rolling_space) | dict(entry.ranking_space)).items():
+    spaces = (entry.search_space, entry.rolling_space, entry.ranking_space, entry.tables_space)
+    for key, values in (item for space in spaces for item in space.items()):
         assert values and len(set(values)) == len(values)
         for value in values:
             if entry.settings_class is None:

@@ -273,19 +273,23 @@ def test_a_ranker_without_settings_cannot_be_tuned(tmp_path: Path) -> None:
     assert TrialRunner(runner.source, OWN, 7, _make_empty).max_epochs == load_config(TINY).training.num_epochs
 
 
-@pytest.mark.parametrize(("mode", "length"), [("rolling", 1), ("rolling", 12), ("static", 12)])
-def test_what_is_searched_follows_the_pool_and_the_slates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, length: int
+@pytest.mark.parametrize(
+    ("mode", "length", "tables"), [("rolling", 1, "true"), ("rolling", 12, "false"), ("static", 12, "true")]
+)
+def test_what_is_searched_follows_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, length: int, tables: str
 ) -> None:
     slates = np.repeat(np.arange(3), length)
     monkeypatch.setattr(trial_runner.RankerJob, "candidates", lambda *_: SimpleNamespace(slates=slates))
-    source = ConfigSource(TINY, (f"workspace={tmp_path}", f'split.mode="{mode}"'))
-    choices = TrialRunner(source, "gbdt", 7, _make_empty).space.choices
+    source = ConfigSource(TINY, (f"workspace={tmp_path}", f'split.mode="{mode}"', f"situation.tables={tables}"))
+    space = TrialRunner(source, "gbdt", 7, _make_empty).space
+    assert space.defaults.get("relations") == ("none" if tables == "true" else None)
+    choices = space.choices
     assert ("recency_days" in choices) == (mode == "rolling")
     assert ("objective" in choices) == (length == 12)
     assert "num_leaves" in choices
     din = TrialRunner(source, "din", 7, _make_empty).space
-    assert "objective" not in din.choices and ("loss" in din.choices) == (length == 12)
+    assert not din.choices.keys() & {"objective", "relations"} and ("loss" in din.choices) == (length == 12)
 
 
 def test_what_a_ranker_sets_itself_is_its_default(tmp_path: Path) -> None:
