@@ -164,6 +164,11 @@ _ENTRIES = (
     _rule("transitions, future", "what people had next, counted (this project's DESIGN.md, section 5)"),
     _rule("transitions, past", "what people had before, counted likewise"),
     _rule("transitions, any", "both"),
+    _rule("popularity, up to t", "positive rows of the item before each target's time; a rolling pool"),
+    _rule("recent popularity, up to t", "the same, of the last days alone: validation chooses how many"),
+    _rule("transitions, future, up to t", "what people had next, as of each target's time; a rolling pool with tables"),
+    _rule("transitions, past, up to t", "what people had before, likewise"),
+    _rule("transitions, any, up to t", "both"),
     RankerEntry(
         "gbdt",
         "Friedman, Annals of Statistics 2001, algorithm 5; LightGBM: Ke et al., NeurIPS 2017; Burges, MSR-TR-2010-82; Bruch, WWW 2021",

@@ -10,6 +10,11 @@ from tf_lift.baselines.item_cosine import score_by_cosine
 from tf_lift.baselines.no_learning import Candidates, loss_after_platt, score_baselines
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores
+from tf_lift.baselines.rules_up_to_now import (
+    score_popularity_up_to_now,
+    score_recent_popularity,
+    score_transitions_up_to_now,
+)
 from tf_lift.baselines.transition_counts import score_by_transitions
 from tf_lift.data.dataset_files import Dataset
 
@@ -19,6 +24,14 @@ _OF_LOG: dict[str, Callable[[Dataset, Candidates, int], np.ndarray]] = {
     "transitions, future": functools.partial(score_by_transitions, direction="future"),
     "transitions, past": functools.partial(score_by_transitions, direction="past"),
     "transitions, any": functools.partial(score_by_transitions, direction="any"),
+}
+# Rules of the log up to each target's time; of the settings of one, validation chooses.
+_OF_LOG_UP_TO_NOW: dict[str, Callable[[Dataset, Candidates], list[np.ndarray]]] = {
+    "popularity, up to t": score_popularity_up_to_now,
+    "recent popularity, up to t": score_recent_popularity,
+    "transitions, future, up to t": functools.partial(score_transitions_up_to_now, direction="future"),
+    "transitions, past, up to t": functools.partial(score_transitions_up_to_now, direction="past"),
+    "transitions, any, up to t": functools.partial(score_transitions_up_to_now, direction="any"),
 }
 
 
@@ -51,6 +64,8 @@ def _score(job: RankerJob, known: list[Candidates], target: Candidates, until: i
     """Scores of each setting of the rule, float64 [n]."""
     if job.ranker in _OF_LOG:
         return [_OF_LOG[job.ranker](job.dataset, target, until)]
+    if job.ranker in _OF_LOG_UP_TO_NOW:
+        return _OF_LOG_UP_TO_NOW[job.ranker](job.dataset, target)
     scores = score_baselines(job.dataset, known, target, until)
     if job.ranker not in scores:
         raise ValueError(
