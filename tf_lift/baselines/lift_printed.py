@@ -55,7 +55,7 @@ def score_printed(job: RankerJob) -> RankerScores:
     Raises:
         ValueError: an unknown setting.
     """
-    return _score(job, is_pretrained=True)
+    return _score(job, configure_printed(job.workspace.config, job.settings))
 
 
 def score_without_pretraining(job: RankerJob) -> RankerScores:
@@ -64,25 +64,28 @@ def score_without_pretraining(job: RankerJob) -> RankerScores:
     Raises:
         ValueError: an unknown setting.
     """
-    return _score(job, is_pretrained=False)
+    return _score(job, configure_without_pretraining(job.workspace.config, job.settings))
 
 
-def _score(job: RankerJob, is_pretrained: bool) -> RankerScores:
-    # In the job's own configuration, so that the data set is opened with the switches too: the predictor is built from it.
-    switched = Workspace(printed_config(job.workspace.config, is_pretrained, job.settings))
-    return score_with_overrides(dataclasses.replace(job, workspace=switched), {})
-
-
-def printed_config(config: Config, is_pretrained: bool, settings: Mapping[str, Any]) -> Config:
+def configure_printed(config: Config, settings: Mapping[str, Any]) -> Config:
     """The configuration with LIFT's switches, and with settings after them.
 
     Raises:
         ValueError: an unknown setting, or settings that do not fit together.
     """
-    switches = {
-        "situation.tables": config.transitions is not None,  # the data set keeps them, unread
-        "pretraining.enabled": is_pretrained,
-        **PRINTED,
-        "pretraining.targets": "masked" if config.has_classes or not is_pretrained else "queries",
-    }
-    return override_config(config, {**switches, **settings})
+    return _configure(config, {"pretraining.targets": "masked" if config.has_classes else "queries"}, settings)
+
+
+def configure_without_pretraining(config: Config, settings: Mapping[str, Any]) -> Config:
+    """`configure_printed` without pretraining."""
+    return _configure(config, {"pretraining.enabled": False, "pretraining.targets": "masked"}, settings)
+
+
+def _configure(config: Config, pretraining: Mapping[str, Any], settings: Mapping[str, Any]) -> Config:
+    kept = {"situation.tables": config.transitions is not None}  # the data set keeps them, unread
+    return override_config(config, {**kept, "pretraining.enabled": True, **PRINTED, **pretraining, **settings})
+
+
+def _score(job: RankerJob, config: Config) -> RankerScores:
+    # In the job's own configuration, so that the data set is opened with the switches too: the predictor is built from it.
+    return score_with_overrides(dataclasses.replace(job, workspace=Workspace(config)), {})

@@ -62,6 +62,8 @@ class RankerEntry:
         settings_path: "module:name" of a frozen dataclass with defaults; empty: settings are the configuration's keys, such as
             "predictor.dropout_rate".
         fixed_path: "module:name" of the configuration's keys that the ranker gives other values before its settings; empty: none.
+        config_path: "module:name" of a function from a configuration and settings to what is trained; empty: the ranker has settings of
+            its own, or the configuration's are all there is.
         search_space: setting -> the values that the tuner may choose among; of kind "ours" the tuner has its own.
         rolling_space: likewise, where the pool is rolling.
         ranking_space: likewise, where slates are ranked.
@@ -75,6 +77,7 @@ class RankerEntry:
     build_path: str
     settings_path: str = ""
     fixed_path: str = ""
+    config_path: str = ""
     search_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     rolling_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     ranking_space: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
@@ -95,6 +98,14 @@ class RankerEntry:
     def fixed(self) -> Mapping[str, Any]:
         """What `fixed_path` names, nothing where it is empty."""
         return _import_path(self.fixed_path) if self.fixed_path else {}
+
+    def configure(self, config: Config, settings: Mapping[str, Any]) -> Config:
+        """The configuration as `config_path` makes it, or as it is.
+
+        Raises:
+            ValueError: an unknown setting, or settings that do not fit together.
+        """
+        return _import_path(self.config_path)(config, settings) if self.config_path else config
 
     def hash_config(self, config: Config) -> str:
         """Hash of what the ranker's answers depend on in a configuration, beside the data set's manifest, settings and seed."""
@@ -223,6 +234,7 @@ _ENTRIES = (
         "learned",
         "tf_lift.baselines.lift_printed:score_printed",
         fixed_path=_PRINTED,
+        config_path="tf_lift.baselines.lift_printed:configure_printed",
         search_space={"pretraining.mask_ratio": (0.3, 0.6, 0.8), "pretraining.learning_rate": (3e-4, 1e-3, 3e-3)}
         | _PRINTED_SPACE,
     ),
@@ -232,6 +244,7 @@ _ENTRIES = (
         "learned",
         "tf_lift.baselines.lift_printed:score_without_pretraining",
         fixed_path=_PRINTED,
+        config_path="tf_lift.baselines.lift_printed:configure_without_pretraining",
         search_space=_PRINTED_SPACE,
     ),
     RankerEntry(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_lift.baselines.lift_printed import printed_config
 from tf_lift.baselines.no_learning import Candidates, hash_candidates
 from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
@@ -22,7 +21,6 @@ from tf_lift.tuning.own_space import build_own_space
 from tf_lift.tuning.search_space import SearchSpace
 from tf_lift.workspace import Workspace
 
-LIFT = "lift"
 OWN = "tf_lift"  # its settings are the configuration's keys, those of the data set among them
 _VALIDATION = ("validation",)
 
@@ -123,8 +121,8 @@ class TrialRunner:
             self.source.with_settings(settings).load()
             return
         config = self.source.load()
-        printed = printed_config(config, self.ranker == LIFT, settings)
-        if Workspace(printed).fingerprint("dataset") != Workspace(config).fingerprint("dataset"):
+        trained = self.entry.configure(config, settings)
+        if Workspace(trained).fingerprint("dataset") != Workspace(config).fingerprint("dataset"):
             raise ValueError(
                 f"A peer's trials share the configuration's data set. Received: {dict(settings)}, which asks for another. Pass what the "
                 "data set depends on as --set, to all trials."
