@@ -84,8 +84,11 @@ def test_without_pretraining_differs_in_that_alone(monkeypatch: pytest.MonkeyPat
         assert dataclasses.replace(plain, pretraining=pretrained.pretraining) == pretrained
 
 
-def test_a_pool_of_positives_is_pretrained_with_drawn_items(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = switched(monkeypatch, tmp_path, load_config(CONFIGS / "ml_1m_honest.toml"))
+@pytest.mark.parametrize("name", ["ml_1m_honest", "ml_1m_rim_positives"])
+def test_a_pool_of_positives_is_pretrained_with_drawn_items(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    found = switched(monkeypatch, tmp_path, load_config(CONFIGS / f"{name}.toml"))
     assert found.pretraining.targets == "queries" and found.pretraining.negatives_per_row > 0
 
 

@@ -59,6 +59,16 @@ def test_places_see_only_what_is_visible() -> None:
         np.testing.assert_array_equal(is_same, ~sees)
 
 
+def test_what_is_asked_of_some_places_is_what_all_would_say() -> None:
+    rng = np.random.default_rng(3)
+    states, visible = rng.normal(size=(BATCH, LENGTH + QUERIES, WIDTH)).astype(np.float32), build_visible(rng)
+    asked = np.array([[4, 0, 6], [7, 7, 1]], np.int32)
+    for layer in (HistoryAttention(HEADS, WIDTH), TransformerBlock(HEADS, WIDTH, 0.0)):
+        expected = np.take_along_axis(layer(states, visible).numpy(), asked[..., None], axis=1)
+        seen = np.take_along_axis(visible, asked[..., None], axis=1)
+        np.testing.assert_allclose(layer(states, seen, asked), expected, atol=1e-5)
+
+
 def test_block_has_the_same_answer_after_config_and_weights() -> None:
     rng = np.random.default_rng(2)
     states, visible = rng.normal(size=(BATCH, LENGTH + QUERIES, WIDTH)).astype(np.float32), build_visible(rng)
