@@ -11,7 +11,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_lift import metrics
-from tf_lift.baselines.no_learning import Candidates, apply_platt, fit_platt, loss_after_platt, score_baselines
+from tf_lift.baselines.no_learning import Candidates, apply_platt, fit_platt, score_baselines
+from tf_lift.baselines.objective import choose_setting
 from tf_lift.config import Config
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
@@ -130,7 +131,7 @@ def evaluate_rankers(
     probabilities, scores_by_name = {MODEL: own}, {MODEL: own}
     for name, settings in on_test.items():
         labels = validation.candidates.labels
-        best = int(np.argmin([loss_after_platt(scores, labels) for scores in on_validation[name]]))
+        best = choose_setting(validation.candidates, on_validation[name])
         scores_by_name[name] = settings[best]
         probabilities[name] = apply_platt(settings[best], fit_platt(on_validation[name][best], labels))
     slices = slice_masks(dataset, test.rows)

@@ -20,12 +20,12 @@ from benchmarks.evidence.run_rankers import Effort, run_rows
 from benchmarks.evidence.run_store import RunResult, RunStore
 from tf_lift import pretrain
 from tf_lift.baselines.no_learning import Candidates, hash_candidates
+from tf_lift.baselines.objective import Objective
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.registry import RankerEntry
 from tf_lift.evaluate import describe_protocol
 from tf_lift.slate_grid import is_ranking
 from tf_lift.tuning.config_source import ConfigSource
-from tf_lift.tuning.objective import Objective
 from tf_lift.tuning.trial_runner import OWN, TrialRunner
 from tf_lift.tuning.tuning_result import TrialRow, TuningResult
 from tf_lift.workspace import Workspace

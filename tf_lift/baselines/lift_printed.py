@@ -73,17 +73,22 @@ def configure_printed(config: Config, settings: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: an unknown setting, or settings that do not fit together.
     """
-    return _configure(config, {"pretraining.targets": "masked" if config.has_classes else "queries"}, settings)
+    return _configure(config, True, settings)
 
 
 def configure_without_pretraining(config: Config, settings: Mapping[str, Any]) -> Config:
     """`configure_printed` without pretraining."""
-    return _configure(config, {"pretraining.enabled": False, "pretraining.targets": "masked"}, settings)
+    return _configure(config, False, settings)
 
 
-def _configure(config: Config, pretraining: Mapping[str, Any], settings: Mapping[str, Any]) -> Config:
-    kept = {"situation.tables": config.transitions is not None}  # the data set keeps them, unread
-    return override_config(config, {**kept, "pretraining.enabled": True, **PRINTED, **pretraining, **settings})
+def _configure(config: Config, is_pretrained: bool, settings: Mapping[str, Any]) -> Config:
+    switches = {
+        "situation.tables": config.transitions is not None,  # the data set keeps them, unread
+        "pretraining.enabled": is_pretrained,
+        **PRINTED,
+        "pretraining.targets": "masked" if config.has_classes or not is_pretrained else "queries",
+    }
+    return override_config(config, {**switches, **settings})
 
 
 def _score(job: RankerJob, config: Config) -> RankerScores:

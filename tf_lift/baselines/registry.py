@@ -100,7 +100,7 @@ class RankerEntry:
         return _import_path(self.fixed_path) if self.fixed_path else {}
 
     def configure(self, config: Config, settings: Mapping[str, Any]) -> Config:
-        """The configuration as `config_path` makes it, or as it is.
+        """The configuration as `config_path` makes it; where that is empty, as it is: settings are not read.
 
         Raises:
             ValueError: an unknown setting, or settings that do not fit together.
@@ -177,7 +177,9 @@ _ENTRIES = (
     _rule("transitions, any", "both"),
     _rule("popularity, up to t", "positive rows of the item before each target's time; a rolling pool"),
     _rule("recent popularity, up to t", "the same, of the last days alone: validation chooses how many"),
-    _rule("transitions, future, up to t", "what people had next, as of each target's time; a rolling pool with tables"),
+    _rule(
+        "transitions, future, up to t", "what people had next, as of the newest snapshot; a rolling pool with tables"
+    ),
     _rule("transitions, past, up to t", "what people had before, likewise"),
     _rule("transitions, any, up to t", "both"),
     RankerEntry(

@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_lift.baselines.item_cosine import score_by_cosine
 from tf_lift.baselines.no_learning import Candidates, loss_after_platt, score_baselines
+from tf_lift.baselines.objective import choose_setting
 from tf_lift.baselines.ranker_job import RankerJob, measured
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.rules_up_to_now import (
@@ -37,7 +38,7 @@ _OF_LOG_UP_TO_NOW: dict[str, Callable[[Dataset, Candidates], list[np.ndarray]]] 
 
 @dataclasses.dataclass(frozen=True)
 class RuleSettings:
-    """A rule has nothing to choose: its few strengths are tried on validation."""
+    """A rule has nothing to choose: its few strengths or spans are tried on validation."""
 
 
 def score_rule(job: RankerJob) -> RankerScores:
@@ -54,10 +55,10 @@ def score_rule(job: RankerJob) -> RankerScores:
     with measured(seconds, "score"):
         train, validation, test = (job.candidates(split) for split in ("train", "validation", "test"))
         on_validation = _score(job, [train], validation, boundaries.validation_from)
-        losses = [loss_after_platt(scores, validation.labels) for scores in on_validation]
-        best = int(np.argmin(losses))
+        best = choose_setting(validation, on_validation)
         on_test = _score(job, [train, validation], test, boundaries.test_from)[best]
-    return RankerScores(on_validation[best], on_test, False, seconds, 0, losses[best])
+    loss = loss_after_platt(on_validation[best], validation.labels)
+    return RankerScores(on_validation[best], on_test, False, seconds, 0, loss)
 
 
 def _score(job: RankerJob, known: list[Candidates], target: Candidates, until: int) -> list[np.ndarray]:

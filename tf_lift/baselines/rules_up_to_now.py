@@ -11,8 +11,8 @@ from tf_lift.data.dataset_files import Dataset
 from tf_lift.interactions import NO_ROW
 from tf_lift.retrieval.graph_recency import build_recency_graph
 
-SPAN_DAYS = (7.0, 30.0, 90.0, 365.0)  # validation chooses
-_ALWAYS_DAYS = 36_525.0
+SPAN_DAYS = (7.0, 30.0, 90.0, 365.0)  # a week, a month, a season, a year
+_ALWAYS_DAYS = 36_525.0  # longer than any log
 _CANDIDATES_PER_BATCH = 65_536
 
 
@@ -32,8 +32,7 @@ def count_item_positives(dataset: Dataset, candidates: Candidates, days: tuple[f
     """
     _check_rolling(dataset)
     item = dataset.config.schema.item_index
-    counted = dataset.positive & ~dataset.log.synthetic
-    graph = build_recency_graph(dataset.log, counted, {item: dataset.info.vocabularies[item].num_ids}, days)
+    graph = build_recency_graph(dataset.log, dataset.positive, {item: dataset.info.vocabularies[item].num_ids}, days)
     counts = [
         graph.read(
             tf.constant(candidates.fields[begin : begin + _CANDIDATES_PER_BATCH, None]),
@@ -55,7 +54,9 @@ def score_recent_popularity(dataset: Dataset, candidates: Candidates) -> list[np
 
 
 def score_transitions_up_to_now(dataset: Dataset, candidates: Candidates, direction: Relation) -> list[np.ndarray]:
-    """`score_by_transitions` with the data set's own tables, which the predictor reads: as of the newest snapshot, item to item.
+    """`score_by_transitions` with the data set's own tables, which the predictor reads too: as of the newest snapshot, item to item.
+
+    What was next lies within `situation.window` positives there, and an item keeps its `situation.max_followers` most frequent ones.
 
     Raises:
         ValueError: the pool is static, or the data set has no tables.
@@ -67,7 +68,7 @@ def score_transitions_up_to_now(dataset: Dataset, candidates: Candidates, direct
             "preprocess again, or leave the rule out."
         )
     rows = read_history_rows(dataset, candidates, QUERY_ROWS)
-    is_query = (rows != NO_ROW) & (dataset.positive & ~dataset.log.synthetic)[rows]
+    is_query = (rows != NO_ROW) & dataset.positive[rows]
     scores = np.zeros(len(candidates.fields))
     for part, weights in read_weights(dataset, candidates, dataset.transitions, rows, is_query, (direction,)):
         scores[part] = decay_by_age(weights)[:, 0]

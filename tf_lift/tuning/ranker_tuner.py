@@ -11,7 +11,7 @@ import keras_tuner
 from keras_tuner.engine import base_tuner
 from keras_tuner.engine import trial as trials
 
-from tf_lift.tuning.objective import Objective
+from tf_lift.baselines.objective import Objective
 from tf_lift.tuning.search_space import SearchSpace
 
 TUNERS = ("random", "hyperband", "bayesian")

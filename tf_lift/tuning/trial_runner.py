@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_lift.baselines.no_learning import Candidates, hash_candidates
+from tf_lift.baselines.objective import Objective, choose_objective, measure_objective
 from tf_lift.baselines.own_model import score_with_overrides
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.registry import RankerEntry, find_ranker
@@ -16,7 +17,6 @@ from tf_lift.baselines.train_peer import train_and_score
 from tf_lift.config.hashing import hash_json
 from tf_lift.slate_grid import is_ranking
 from tf_lift.tuning.config_source import ConfigSource
-from tf_lift.tuning.objective import Objective, choose_objective, measure_objective
 from tf_lift.tuning.own_space import build_own_space
 from tf_lift.tuning.search_space import SearchSpace
 from tf_lift.workspace import Workspace

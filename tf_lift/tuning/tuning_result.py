@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
-from tf_lift.tuning.objective import Objective
+from tf_lift.baselines.objective import Objective
 from tf_lift.workspace import write_json
 
 DEFAULT = "default"  # the trial of the settings that are there without a search

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines import rules
+from tf_lift.baselines.no_learning import Candidates, loss_after_platt
 from tf_lift.baselines.ranker_job import RankerJob
 from tf_lift.baselines.rules import score_rule
 from tf_lift.baselines.rules_up_to_now import (
@@ -24,13 +25,13 @@ from tf_lift.workspace import Workspace
 
 DAY = 86_400
 WINDOW = 6  # of the tables, as long as `tiny`'s contexts, which are the other rules' window
-RULES = {
+RULES = [
     "popularity, up to t",
     "recent popularity, up to t",
     "transitions, future, up to t",
     "transitions, past, up to t",
     "transitions, any, up to t",
-}
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,15 @@ def test_popularity_is_the_positives_before_each_target(rolling: Dataset) -> Non
     assert len(score_recent_popularity(rolling, candidates)) == len(SPAN_DAYS)
 
 
-def test_negative_and_drawn_rows_are_not_counted(tiny: Any) -> None:
+def test_negative_rows_are_not_counted(tiny: Any) -> None:
     dataset = tiny.dataset()
     candidates, log, item = candidates_of(dataset), dataset.log, dataset.config.schema.item_index
     (counts,) = score_popularity_up_to_now(dataset, candidates)
-    same = log.fields[:, item] == candidates.fields[-1, item]
-    before = same & (log.time < candidates.times[-1])
-    assert np.expm1(counts[-1]) == pytest.approx((before & dataset.positive).sum())
-    assert (before & ~dataset.positive).any()
+    for place in range(0, len(candidates.labels), 11):
+        same = log.fields[:, item] == candidates.fields[place, item]
+        before = same & (log.time < candidates.times[place])
+        assert np.expm1(counts[place]) == pytest.approx((before & dataset.positive).sum())
+        assert (before & ~dataset.positive).any()
 
 
 @pytest.mark.parametrize("direction", ["future", "past", "any"])
@@ -78,11 +80,30 @@ def test_transitions_are_those_counted_until_the_newest_snapshot(rolling: Datase
     assert not np.allclose(scores, fixed)
 
 
-def test_validation_chooses_the_span(rolling: Dataset, tmp_path: Path) -> None:
-    for rule in RULES:
-        found = score_rule(RankerJob(rule, Workspace(rolling.config), {}, 7, tmp_path, ("validation", "test")))
-        assert len(found.test) == len(candidates_of(rolling).labels) and not found.is_probability
-        assert found.validation_loss > 0 and np.ptp(found.test) > 0
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_of_the_registry_scores_both_splits(rolling: Dataset, tmp_path: Path, rule: str) -> None:
+    found = score_rule(RankerJob(rule, Workspace(rolling.config), {}, 7, tmp_path, ("validation", "test")))
+    assert len(found.test) == len(candidates_of(rolling).labels) and not found.is_probability
+    assert found.validation_loss > 0 and np.ptp(found.test) > 0
+
+
+def test_validation_chooses_the_span_by_the_order_of_slates(
+    rolling: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alternatives(_: Dataset, candidates: Candidates) -> list[np.ndarray]:
+        noise = np.random.default_rng(1).random(len(candidates.labels))
+        # In reverse, from which Platt's scaling tells the labels; in order but for one score, far off; chance.
+        ordered = candidates.labels + 1e6 * (np.arange(len(noise)) == 1)
+        return [-candidates.labels, ordered, noise]
+
+    rule = "recent popularity, up to t"
+    monkeypatch.setitem(rules._OF_LOG_UP_TO_NOW, rule, alternatives)
+    found = score_rule(RankerJob(rule, Workspace(rolling.config), {}, 7, tmp_path, ("test",)))
+    test, validation = candidates_of(rolling), candidates_of(rolling, "validation")
+    losses = [loss_after_platt(scores, validation.labels) for scores in alternatives(rolling, validation)]
+    assert np.argmin(losses) != 1
+    np.testing.assert_array_equal(found.test, alternatives(rolling, test)[1])
+    assert found.validation_loss == losses[1]
 
 
 def test_what_is_not_there_is_told(tiny: Any, rolling: Dataset) -> None:

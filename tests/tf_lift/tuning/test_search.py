@@ -16,10 +16,10 @@ from rich.console import Console
 
 from beam import preprocess
 from tf_lift import tune
+from tf_lift.baselines.objective import Objective
 from tf_lift.config import load_config, parse_assignments
 from tf_lift.tuning import ranker_tuner, trial_runner
 from tf_lift.tuning.config_source import ConfigSource
-from tf_lift.tuning.objective import Objective
 from tf_lift.tuning.ranker_tuner import Search
 from tf_lift.tuning.search import run_search
 from tf_lift.tuning.search_space import SearchSpace

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tf_lift.baselines.no_learning import Candidates
+from tf_lift.baselines.objective import choose_objective, measure_objective
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.config import Encoder, Predictor, Pretraining, Retrieval, Situation, load_config
 from tf_lift.tuning.config_source import ConfigSource
-from tf_lift.tuning.objective import choose_objective, measure_objective
 from tf_lift.tuning.own_space import build_own_space
 from tf_lift.tuning.ranker_tuner import Search, build_oracle
 from tf_lift.tuning.search_space import SearchSpace
