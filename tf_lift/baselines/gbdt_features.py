@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
+from tf_lift.baselines.candidate_recency import read_recency
 from tf_lift.baselines.history_rows import read_history_rows
 from tf_lift.baselines.no_learning import Candidates
 from tf_lift.baselines.transition_counts import decay_by_age, read_weights
@@ -16,7 +16,6 @@ from tf_lift.schema import FIRST_VALUE_ID
 
 _RATE_STRENGTH = 3.0  # rows of the average kind that a rate is smoothed with
 _SLATES_PER_BATCH = 4096
-_CANDIDATES_PER_BATCH = 65_536
 
 
 def build_features(
@@ -95,14 +94,8 @@ def _of_histories(dataset: Dataset, candidates: Candidates, rows: np.ndarray, pr
 
 def _of_recency(dataset: Dataset, candidates: Candidates, days: Sequence[float]) -> np.ndarray:
     """int64 [n, item fields x (spans + 1)], as the predictor reads them."""
-    graph, parts = build_item_recency(dataset, days), []
-    for begin in range(0, len(candidates.times), _CANDIDATES_PER_BATCH):
-        part = slice(begin, begin + _CANDIDATES_PER_BATCH)
-        found = graph.read(tf.constant(candidates.fields[part, None]), tf.constant(candidates.times[part]))
-        parts.append(
-            np.concatenate([found.counts.numpy().reshape(len(found.counts), -1), found.seconds.numpy()[:, 0]], axis=1)
-        )
-    return np.concatenate(parts)
+    counts, seconds = read_recency(build_item_recency(dataset, days), candidates)
+    return np.concatenate([counts.reshape(len(counts), -1), seconds], axis=1)
 
 
 def _of_transitions(

@@ -1,19 +1,16 @@
 """Rules that count the log up to each target's time, as a rolling pool lets a model do; those of `rules` stop where a split begins."""
 
 import numpy as np
-import tensorflow as tf
 
-from tf_lift.baselines.history_rows import read_history_rows
+from tf_lift.baselines.candidate_recency import read_recency
 from tf_lift.baselines.no_learning import Candidates
-from tf_lift.baselines.transition_counts import QUERY_ROWS, decay_by_age, read_weights
+from tf_lift.baselines.transition_counts import score_with_table
 from tf_lift.config import Relation
 from tf_lift.data.dataset_files import Dataset
-from tf_lift.interactions import NO_ROW
 from tf_lift.retrieval.graph_recency import build_recency_graph
 
 SPAN_DAYS = (7.0, 30.0, 90.0, 365.0)  # a week, a month, a season, a year
 _ALWAYS_DAYS = 36_525.0  # longer than any log
-_CANDIDATES_PER_BATCH = 65_536
 
 
 def count_item_positives(dataset: Dataset, candidates: Candidates, days: tuple[float, ...]) -> list[np.ndarray]:
@@ -33,14 +30,8 @@ def count_item_positives(dataset: Dataset, candidates: Candidates, days: tuple[f
     _check_rolling(dataset)
     item = dataset.config.schema.item_index
     graph = build_recency_graph(dataset.log, dataset.positive, {item: dataset.info.vocabularies[item].num_ids}, days)
-    counts = [
-        graph.read(
-            tf.constant(candidates.fields[begin : begin + _CANDIDATES_PER_BATCH, None]),
-            tf.constant(candidates.times[begin : begin + _CANDIDATES_PER_BATCH]),
-        ).counts.numpy()[:, 0, 0]
-        for begin in range(0, len(candidates.times), _CANDIDATES_PER_BATCH)
-    ]
-    return list(np.log1p(np.concatenate(counts).astype(np.float64)).T)
+    counts, _ = read_recency(graph, candidates)
+    return list(np.log1p(counts[:, 0].astype(np.float64)).T)
 
 
 def score_popularity_up_to_now(dataset: Dataset, candidates: Candidates) -> list[np.ndarray]:
@@ -67,12 +58,7 @@ def score_transitions_up_to_now(dataset: Dataset, candidates: Candidates, direct
             "Transitions up to t are read from the data set's tables. Received: a data set without. Set `situation.tables = true` and "
             "preprocess again, or leave the rule out."
         )
-    rows = read_history_rows(dataset, candidates, QUERY_ROWS)
-    is_query = (rows != NO_ROW) & dataset.positive[rows]
-    scores = np.zeros(len(candidates.fields))
-    for part, weights in read_weights(dataset, candidates, dataset.transitions, rows, is_query, (direction,)):
-        scores[part] = decay_by_age(weights)[:, 0]
-    return [scores]
+    return [score_with_table(dataset, candidates, dataset.transitions, direction, candidates.times)]
 
 
 def _check_rolling(dataset: Dataset) -> None:

@@ -34,12 +34,29 @@ def score_by_transitions(dataset: Dataset, candidates: Candidates, until: int, d
     Returns:
         float64 [n], 0 for an item that was not seen.
     """
-    table = count_until(dataset, until)
+    as_of = np.full(len(candidates.times), until)
+    return score_with_table(dataset, candidates, count_until(dataset, until), direction, as_of)
+
+
+def score_with_table(
+    dataset: Dataset, candidates: Candidates, table: TransitionTable, direction: Relation, as_of: np.ndarray
+) -> np.ndarray:
+    """Scores candidates as `score_by_transitions` does, with a table that is there.
+
+    Args:
+        dataset: the data set.
+        candidates: to score.
+        table: the counts, of which the first level is read.
+        direction: as there.
+        as_of: int64 [n], when each candidate's counts are read.
+
+    Returns:
+        float64 [n].
+    """
     rows = read_history_rows(dataset, candidates, QUERY_ROWS)
-    is_query = (rows != NO_ROW) & (dataset.positive & ~dataset.log.synthetic)[rows]
-    as_of = dataclasses.replace(candidates, times=np.full(len(candidates.times), until))
-    scores = np.zeros(len(candidates.fields))
-    for part, weights in read_weights(dataset, as_of, table, rows, is_query, (direction,)):
+    is_query = (rows != NO_ROW) & dataset.positive[rows]
+    scores, dated = np.zeros(len(candidates.fields)), dataclasses.replace(candidates, times=as_of)
+    for part, weights in read_weights(dataset, dated, table, rows, is_query, (direction,)):
         scores[part] = decay_by_age(weights)[:, 0]
     return scores
 
