@@ -30,7 +30,7 @@ LAYERS = {
     "stages": (
         "pretrain",
         "encode",
-        "slate_overlaps",
+        "frozen_features",
         "fit",
         "evaluate",
         "train",

@@ -14,9 +14,9 @@ from tf_lift.data.examples import NO_RANK, ExampleSpec, build_example_spec
 from tf_lift.data.situation_graphs import SituationGraphs, build_situation_graphs
 from tf_lift.datastore import Datastore
 from tf_lift.encode import read_datastore
+from tf_lift.frozen_features import FrozenFeatures, find_frozen_features
 from tf_lift.models.predictor import Predictor
 from tf_lift.pretrain import build_pretrainer, read_encoder
-from tf_lift.slate_overlaps import find_slate_overlaps
 from tf_lift.strategy import build_strategy, worker_index
 from tf_lift.training_loop import Schedule, build_learning_rate, train_epochs
 from tf_lift.workspace import Workspace
@@ -49,14 +49,13 @@ def run(workspace: Workspace) -> None:
     def read(split: str, seed: int | None = None) -> tf.data.Dataset:
         return read_examples(dataset, split, spec, section.batch_size, seed)
 
-    validation, train_overlaps = read("validation").cache(), None
-    if model.situation.overlap is not None:
-        found = [find_slate_overlaps(model, read(split), len(dataset.log), split) for split in ("train", "validation")]
-        train_overlaps, validation = found[0], read("validation").map(found[1].join).cache()
+    train_frozen, validation_frozen = (
+        find_frozen_features(model, read(split), len(dataset.log), split) for split in ("train", "validation")
+    )
+    validation = _join(read("validation"), validation_frozen).cache()
 
     def read_train(epoch: int) -> tf.data.Dataset:
-        slates = read("train", config.seed * 1000 + epoch)
-        return slates if train_overlaps is None else slates.map(train_overlaps.join)
+        return _join(read("train", config.seed * 1000 + epoch), train_frozen)
 
     model.adapt(read("train"))
     loss = "listwise_loss" if section.loss == "listwise" else "log_loss"
@@ -80,6 +79,11 @@ def run(workspace: Workspace) -> None:
         with progress.finish({"epochs": len(history["loss"])}) as folder:
             tf.train.Checkpoint(model=model).write(str(folder / _WEIGHTS))
             (folder / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+
+
+def _join(slates: tf.data.Dataset, frozen: FrozenFeatures | None) -> tf.data.Dataset:
+    """Batches with the features that are known of them."""
+    return slates if frozen is None else slates.map(frozen.join).prefetch(tf.data.AUTOTUNE)
 
 
 def _learning_rate(dataset: Dataset) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:

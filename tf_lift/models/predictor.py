@@ -25,9 +25,13 @@ from tf_lift.models.encoder import Encoder
 from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
 from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
+from tf_lift.situation.overlap import OverlapGraph
 
+FROZEN = "frozen"  # the input that holds what `Predictor.read_frozen` returned for the others
+_LAST_STATE, _QUERIES, _NEXT_ITEM = "last_state", "queries", "next_item"
+_COUNTS, _SECONDS, _TRANSITIONS, _OVERLAPS = "recency_counts", "recency_seconds", "transitions", "overlaps"
+OF_CANDIDATES = frozenset({_QUERIES, _NEXT_ITEM, _COUNTS, _SECONDS, _TRANSITIONS, _OVERLAPS})
 _FUTURE_ROWS, _FUTURE_OVERLAPS, _NUM_FUTURE = "future_rows", "future_overlaps", "num_future"
-OVERLAPS = "situation_overlaps"  # an input that has it holds all that `Predictor.read_overlaps` returned for it
 
 
 class Prediction(NamedTuple):
@@ -127,11 +131,13 @@ class Predictor(tfrs.Model):
         """Ranks, given the rows of the users' histories.
 
         Args:
-            inputs: what `RowReferences.resolve` returns; `history_position` is not read.
+            inputs: what `RowReferences.resolve` returns; `history_position` is not read. If FROZEN is there, what it holds is not
+                looked up and encoded anew.
             history: each user's rows strictly before its time.
             training: whether dropout is on.
         """
         switches = self.config.predictor
+        frozen = inputs[FROZEN] if FROZEN in inputs else self.read_frozen(inputs, history)
         embedded = self.embedding(inputs["fields"])  # [B, C, M, w]
         target = _flatten(embedded)
         features = [self._products(embedded)]
@@ -144,12 +150,11 @@ class Predictor(tfrs.Model):
         if switches.history_statistics:
             features += self._read_history_statistics(inputs, history)
         if self.situation.recency is not None:
-            features.append(self._recency_statistics(*self.situation.recency.read(inputs["fields"], inputs["time"])))
-        residual = tf.zeros_like(target[..., 0])
-        if switches.own_history or switches.target_state or self.next_item is not None:
-            own, residual = self._read_history(inputs, history, residual, training)
-            features += own
-        for said, logit in self._read_situation(inputs, history, target):
+            features.append(self._recency_statistics(frozen[_COUNTS], frozen[_SECONDS]))
+        encoded = self._encode(inputs, history, bool(training)) if switches.joint else frozen
+        own, residual = self._read_encoded(encoded, target)
+        features += own
+        for said, logit in self._read_situation(frozen, history, target):
             features.append(said)
             residual += logit
         hidden = tf.concat(features, axis=-1)
@@ -194,74 +199,39 @@ class Predictor(tfrs.Model):
         statistics = self._history_statistics(*self._count_history(inputs["fields"], history))
         return [statistics, tf.tile(gap[:, None], [1, tf.shape(statistics)[1], 1])]
 
-    def _read_history(
-        self, inputs: dict[str, tf.Tensor], history: Window, residual: tf.Tensor, training: bool | None
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """h_t and s_t, [B, C, v] each, the next item's logit, [B, C, 1], and what the heads add to the logit, [B, C]."""
-        switches, fields = self.config.predictor, inputs["fields"]
-        num_candidates = tf.shape(fields)[1]
-        visible = tf.tile(history.num_rows[:, None], [1, num_candidates])
-        labels = label_ids(history.behaviours, history.mask)
-        is_training = bool(training) and switches.joint
-        states = self.encoder(history.fields, labels, history.mask, fields, visible, training=is_training)
-        features = []
-        if switches.own_history:
-            last = self.encoder.last_states(states.rows, history.num_rows)
-            features.append(tf.tile(last[:, None], [1, num_candidates, 1]))
-        if switches.target_state:
-            features.append(states.queries)
-            if switches.residual_logit and self._has_trained_heads:
-                residual = self._positive_logit(self.head(states.queries))
-        if self.next_item is not None:
-            items = fields[..., self.config.schema.item_index]
-            logits = self.next_item.logits(history, states.rows, items, inputs["time"], training=is_training)
-            features.append(logits[..., None])
-            residual += self._next_item_weight * logits
-        return features, residual
-
-    def _read_situation(
-        self, inputs: dict[str, tf.Tensor], history: Window, target: tf.Tensor
-    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
-        transitions, overlap = self.situation.transitions, self.situation.overlap
-        read = []
-        if transitions is not None:
-            rows = history.newest(self.config.situation_rows)
-            relations = self.config.situation.relation_names
-            weights = transitions.weights(rows.fields, rows.mask, inputs["fields"], inputs["time"], relations)
-            items = self.embedding(rows.fields)[..., self.config.schema.item_index, :]  # [B, m, w]
-            read.append(self._situation_attention(weights, rows.behaviours, items, rows.mask))
-        if overlap is not None:
-            found = inputs if OVERLAPS in inputs else self.read_overlaps(inputs, history)
-            read.append(self._overlap_features(found[OVERLAPS]))
-            if _FUTURE_ROWS in found:
-                near, num_future = found[_FUTURE_ROWS], found[_NUM_FUTURE]
-                states = self.datastore.states_after(near, num_future)
-                read.append(self._encoded_futures(target, states, found[_FUTURE_OVERLAPS], num_future > 0))
-        return read
-
-    def read_overlaps(self, inputs: dict[str, tf.Tensor], history: Window) -> dict[str, tf.Tensor]:
-        """What the neighbours of the users' situations say; it depends on no weight.
+    def read_frozen(self, inputs: dict[str, tf.Tensor], history: Window) -> dict[str, tf.Tensor]:
+        """What no trained weight changes: lookups, and what the encoder says unless it is trained as well (`predictor.joint`).
 
         Args:
             inputs: as of `predict_slate`.
             history: likewise.
 
         Returns:
-            `OVERLAPS`, float32 [B, C, F] sums for the candidates. With `situation.encoded_neighbours` K', the neighbours of most overlap,
-            [B, m, K'] each: int32 row ids, -1 where there is none, float32 overlaps, and int32 numbers of rows after each.
-
-        Raises:
-            ValueError: `situation.overlap` is false.
+            Tensors [B, C, ..] of candidates, whose names are in OF_CANDIDATES, and [B, ..] of slates.
         """
-        if self.situation.overlap is None:
-            raise ValueError("Neighbours of a situation are found where `situation.overlap` is true. Received: false.")
-        schema, fields = self.config.schema, inputs["fields"]
+        fields, time = inputs["fields"], inputs["time"]
+        read: dict[str, tf.Tensor] = {}
         rows = history.newest(self.config.situation_rows)
+        if self.situation.recency is not None:
+            read[_COUNTS], read[_SECONDS] = self.situation.recency.read(fields, time)
+        if self.situation.transitions is not None:
+            relations = self.config.situation.relation_names
+            read[_TRANSITIONS] = self.situation.transitions.weights(rows.fields, rows.mask, fields, time, relations)
+        if self.situation.overlap is not None:
+            read |= self._read_overlaps(self.situation.overlap, inputs, rows)
+        return read if self.config.predictor.joint else read | self._encode(inputs, history, training=False)
+
+    def _read_overlaps(self, graph: OverlapGraph, inputs: dict[str, tf.Tensor], rows: Window) -> dict[str, tf.Tensor]:
+        """What the neighbours of the users' situations say.
+
+        Returns:
+            Sums for the candidates, float32 [B, C, F]. With `situation.encoded_neighbours` K', the neighbours of most overlap, [B, m, K']
+            each: int32 row ids, -1 where there is none, float32 overlaps, and int32 numbers of rows after each.
+        """
+        schema, fields, time = self.config.schema, inputs["fields"], inputs["time"]
         users = tf.reduce_max(fields[..., schema.user_index], axis=1)
-        graph, time = self.situation.overlap, inputs["time"]
         found = graph.neighbours(rows.fields[..., schema.item_index], rows.mask, users, time)
-        read = {OVERLAPS: graph.features(found, time, fields[..., schema.item_index])}
+        read = {_OVERLAPS: graph.features(found, time, fields[..., schema.item_index])}
         if self.config.situation.encoded_neighbours:
             near = found.nearest(self.config.situation.encoded_neighbours)
             rows_or_none = tf.where(near.mask, near.rows, NO_ROW)
@@ -270,6 +240,55 @@ class Predictor(tfrs.Model):
                 _FUTURE_OVERLAPS: near.overlaps,
                 _NUM_FUTURE: self.datastore.num_visible_future(rows_or_none, time[:, None, None]),
             }
+        return read
+
+    def _encode(self, inputs: dict[str, tf.Tensor], history: Window, training: bool) -> dict[str, tf.Tensor]:
+        """h_t, float32 [B, v], s_t, [B, C, v], and the next item's logits, [B, C]: those that are asked for."""
+        switches, fields = self.config.predictor, inputs["fields"]
+        read: dict[str, tf.Tensor] = {}
+        if not (switches.own_history or switches.target_state or self.next_item is not None):
+            return read
+        visible = tf.tile(history.num_rows[:, None], [1, tf.shape(fields)[1]])
+        labels = label_ids(history.behaviours, history.mask)
+        states = self.encoder(history.fields, labels, history.mask, fields, visible, training=training)
+        if switches.own_history:
+            read[_LAST_STATE] = self.encoder.last_states(states.rows, history.num_rows)
+        if switches.target_state:
+            read[_QUERIES] = states.queries
+        if self.next_item is not None:
+            items = fields[..., self.config.schema.item_index]
+            read[_NEXT_ITEM] = self.next_item.logits(history, states.rows, items, inputs["time"], training=training)
+        return read
+
+    def _read_encoded(self, encoded: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """h_t and s_t, [B, C, v] each, the next item's logit, [B, C, 1], and what the heads add to the logit, [B, C]."""
+        features, residual = [], tf.zeros_like(target[..., 0])
+        if _LAST_STATE in encoded:
+            features.append(tf.tile(encoded[_LAST_STATE][:, None], [1, tf.shape(target)[1], 1]))
+        if _QUERIES in encoded:
+            features.append(encoded[_QUERIES])
+            if self.config.predictor.residual_logit and self._has_trained_heads:
+                residual = self._positive_logit(self.head(encoded[_QUERIES]))
+        if _NEXT_ITEM in encoded:
+            features.append(encoded[_NEXT_ITEM][..., None])
+            residual += self._next_item_weight * encoded[_NEXT_ITEM]
+        return features, residual
+
+    def _read_situation(
+        self, frozen: dict[str, tf.Tensor], history: Window, target: tf.Tensor
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
+        read = []
+        if _TRANSITIONS in frozen:
+            rows = history.newest(self.config.situation_rows)
+            items = self.embedding(rows.fields)[..., self.config.schema.item_index, :]  # [B, m, w]
+            read.append(self._situation_attention(frozen[_TRANSITIONS], rows.behaviours, items, rows.mask))
+        if _OVERLAPS in frozen:
+            read.append(self._overlap_features(frozen[_OVERLAPS]))
+        if _FUTURE_ROWS in frozen:
+            num_future = frozen[_NUM_FUTURE]
+            states = self.datastore.states_after(frozen[_FUTURE_ROWS], num_future)
+            read.append(self._encoded_futures(target, states, frozen[_FUTURE_OVERLAPS], num_future > 0))
         return read
 
     def adapt(self, slates: Iterable[dict[str, tf.Tensor]]) -> None:
