@@ -18,13 +18,18 @@ from tf_lift.tuning.ranker_tuner import TUNERS
 from tf_lift.workspace import Workspace
 
 
-def plan_study(source: ConfigSource, study: Study) -> tuple[Group, list[Row]]:
+def plan_study(source: ConfigSource, study: Study, labels: Sequence[str] = ()) -> tuple[Group, list[Row]]:
     """The rows of a study, on the candidates of a configuration, whose data set is made if need be.
 
     A variant that is an earlier one under another name is left out, which the log says.
 
+    Args:
+        source: the configuration.
+        study: the study.
+        labels: the rows to have beside the first; empty: all.
+
     Raises:
-        ValueError: a variant's settings do not fit together.
+        ValueError: a variant's settings do not fit together, or a label is of no row.
     """
     rows, seen = [], []
     for variant in study.variants:
@@ -34,6 +39,10 @@ def plan_study(source: ConfigSource, study: Study) -> tuple[Group, list[Row]]:
             continue
         seen.append((variant.ranker, varied.load()))
         rows.append(Row(variant.label, find_ranker(variant.ranker), varied))
+    known = [row.label for row in rows]
+    if unknown := [label for label in labels if label not in known]:
+        raise ValueError(f"--rows must name rows of the study: {'; '.join(known)}. Received: {'; '.join(unknown)}.")
+    rows = [row for place, row in enumerate(rows) if not labels or not place or row.label in labels]
     for row in rows:
         make_data_set(row.source)
     evaluation = read_evaluation_set(Workspace(source.load()), study.slicing)
@@ -48,6 +57,11 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--study", required=True, help=", ".join(STUDIES))
     parser.add_argument("--config", required=True, help="TOML file")
+    parser.add_argument(
+        "--rows",
+        default="",
+        help="labels of the study's rows, separated by semicolons, to have beside the first; default: all",
+    )
     command.add_run_flags(parser)
     parser.set_defaults(trials=0, tuner=TUNERS[0])
     return parser.parse_args(arguments)
@@ -64,7 +78,8 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     """
     source = ConfigSource(Path(flags.config), tuple(flags.set))
     study = find_study(flags.study, source.load())
-    summary = command.run_groups(flags, lambda: [plan_study(source, study)])
+    labels = [label.strip() for label in flags.rows.split(";") if label.strip()]
+    summary = command.run_groups(flags, lambda: [plan_study(source, study, labels)])
     for group in summary["groups"]:
         group["axis"] = {"words": study.axis, "places": _find_places(study, group["rows"])}
     return summary | {"title": f"{study.title}: {study.question}"}

@@ -112,6 +112,17 @@ def test_the_next_item_is_asked_with_gap_and_user_apart(without_data: None) -> N
     }
 
 
+def test_rows_are_chosen_by_their_labels(without_data: None) -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml")
+    study = find_study("contexts", source.load())
+    own, *others = [row.label for row in studies.plan_study(source, study)[1]]
+    assert others == ["history", "future", "none"]
+    _, rows = studies.plan_study(source, study, ["none", "history"])
+    assert [row.label for row in rows] == [own, "history", "none"]
+    with pytest.raises(ValueError, match=r"contexts: both; history; future; none\. Received: past\."):
+        studies.plan_study(source, study, ["none", "past"])
+
+
 def test_rows_stand_at_their_values_or_at_what_they_cost() -> None:
     config = ConfigSource(ROOT / "configs" / "tiny.toml").load()
     study = find_study("neighbours", config)
@@ -187,12 +198,12 @@ def test_items_are_told_apart_by_their_earlier_rows(tiny: Any, kind: str) -> Non
 def test_a_study_is_run_and_reported(new_tiny: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:
     log = new_tiny()
     flags = ["--study", "contexts", "--config", str(log.toml), "--quick", "--output", str(log.folder / "out")]
-    arguments = studies.parse_flags([*flags, "--set", "name=studied", "--seeds", "3,4"])
+    arguments = studies.parse_flags([*flags, "--set", "name=studied", "--seeds", "3,4", "--rows", "none; history"])
     summary = studies.run(arguments)
     studies.command.finish(summary, Path(arguments.output), "study_contexts", summary["title"])
     (group,) = json.loads((log.folder / "out" / "study_contexts.json").read_text())["groups"]
-    assert list(group["rows"]) == ["contexts: both", "history", "future", "none"] and not group["faults"]
-    assert set(group["comparison"]["gains"]) == {"history", "future", "none"}
+    assert list(group["rows"]) == ["contexts: both", "history", "none"] and not group["faults"]
+    assert set(group["comparison"]["gains"]) == {"history", "none"}
     assert all(row["seeds"] == [3] and row["microseconds"] > 0 for row in group["rows"].values())
     printed = " ".join(capsys.readouterr().out.split())
     assert "What contexts: both gains over" in printed and "best peer" not in printed
