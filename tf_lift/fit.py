@@ -52,12 +52,12 @@ def run(workspace: Workspace) -> None:
     train_frozen, validation_frozen = (
         find_frozen_features(model, read(split), len(dataset.log), split) for split in ("train", "validation")
     )
-    validation = _join(read("validation"), validation_frozen).cache()
+    validation = _join(read("validation").cache(), validation_frozen)
 
     def read_train(epoch: int) -> tf.data.Dataset:
         return _join(read("train", config.seed * 1000 + epoch), train_frozen)
 
-    model.adapt(read("train"))
+    model.adapt(_join(read("train"), train_frozen))
     loss = "listwise_loss" if section.loss == "listwise" else "log_loss"
 
     def validate() -> dict[str, float]:

@@ -1,7 +1,7 @@
 """F_theta: from a candidate, its neighbours and their contexts to a probability (eqs. 14 to 18)."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -25,13 +25,18 @@ from tf_lift.models.encoder import Encoder
 from tf_lift.models.next_item import NextItem
 from tf_lift.models.pretrainer import BehaviourHead
 from tf_lift.models.slate_losses import build_label_task, listwise_loss, mean_weights
+from tf_lift.retrieval.graph_recency import Recency
 from tf_lift.situation.overlap import OverlapGraph
 
 FROZEN = "frozen"  # the input that holds what `Predictor.read_frozen` returned for the others
-_LAST_STATE, _QUERIES, _NEXT_ITEM = "last_state", "queries", "next_item"
-_COUNTS, _SECONDS, _TRANSITIONS, _OVERLAPS = "recency_counts", "recency_seconds", "transitions", "overlaps"
-OF_CANDIDATES = frozenset({_QUERIES, _NEXT_ITEM, _COUNTS, _SECONDS, _TRANSITIONS, _OVERLAPS})
-_FUTURE_ROWS, _FUTURE_OVERLAPS, _NUM_FUTURE = "future_rows", "future_overlaps", "num_future"
+_RECENCY, _TRANSITIONS, _OVERLAP, _ENCODED = "recency", "transitions", "overlap", "encoded"  # its groups
+_COUNTS, _SECONDS = Recency._fields
+_WEIGHTS, _SUMS, _QUERIES, _NEXT_ITEM = "weights", "sums", "queries", "next_item"
+_LAST_STATE, _FUTURE_ROWS, _FUTURE_OVERLAPS, _NUM_FUTURE = "last_state", "future_rows", "future_overlaps", "num_future"
+CANDIDATE_FEATURES = frozenset({_COUNTS, _SECONDS, _WEIGHTS, _SUMS, _QUERIES, _NEXT_ITEM})  # [B, C, ..]; others [B, ..]
+
+Frozen = Mapping[str, Mapping[str, tf.Tensor]]
+"""Groups of features of slates that no trained weight changes: group -> name -> tensor."""
 
 
 class Prediction(NamedTuple):
@@ -127,17 +132,18 @@ class Predictor(tfrs.Model):
         """
         return self.predict_slate(inputs, self.datastore.history(inputs["history_position"]), training)
 
-    def predict_slate(self, inputs: dict[str, tf.Tensor], history: Window, training: bool | None = None) -> Prediction:
+    def predict_slate(self, inputs: dict[str, Any], history: Window, training: bool | None = None) -> Prediction:
         """Ranks, given the rows of the users' histories.
 
         Args:
-            inputs: what `RowReferences.resolve` returns; `history_position` is not read. If FROZEN is there, what it holds is not
-                looked up and encoded anew.
+            inputs: what `RowReferences.resolve` returns; `history_position` is not read. The groups of FROZEN, if it is there, are not
+                found anew.
             history: each user's rows strictly before its time.
             training: whether dropout is on.
         """
         switches = self.config.predictor
-        frozen = inputs[FROZEN] if FROZEN in inputs else self.read_frozen(inputs, history)
+        known = inputs.get(FROZEN, {})
+        frozen = {**known, **self.read_frozen(inputs, history, known)}
         embedded = self.embedding(inputs["fields"])  # [B, C, M, w]
         target = _flatten(embedded)
         features = [self._products(embedded)]
@@ -149,9 +155,9 @@ class Predictor(tfrs.Model):
             features.append(self._statistics(inputs["match_counts"], inputs["match_positives"]))
         if switches.history_statistics:
             features += self._read_history_statistics(inputs, history)
-        if self.situation.recency is not None:
-            features.append(self._recency_statistics(frozen[_COUNTS], frozen[_SECONDS]))
-        encoded = self._encode(inputs, history, bool(training)) if switches.joint else frozen
+        if _RECENCY in frozen:
+            features.append(self._recency_statistics(frozen[_RECENCY][_COUNTS], frozen[_RECENCY][_SECONDS]))
+        encoded = self._encode(inputs, history, bool(training)) if switches.joint else frozen[_ENCODED]
         own, residual = self._read_encoded(encoded, target)
         features += own
         for said, logit in self._read_situation(frozen, history, target):
@@ -199,29 +205,35 @@ class Predictor(tfrs.Model):
         statistics = self._history_statistics(*self._count_history(inputs["fields"], history))
         return [statistics, tf.tile(gap[:, None], [1, tf.shape(statistics)[1], 1])]
 
-    def read_frozen(self, inputs: dict[str, tf.Tensor], history: Window) -> dict[str, tf.Tensor]:
-        """What no trained weight changes: lookups, and what the encoder says unless it is trained as well (`predictor.joint`).
+    def read_frozen(self, inputs: dict[str, Any], history: Window, known: Collection[str] = ()) -> Frozen:
+        """Finds what no trained weight changes, and takes long to find.
+
+        Recency, the weights of transitions, what neighbours of the situation say, and, unless the encoder is trained as well
+        (`predictor.joint`), what it says of the history and the candidates.
 
         Args:
             inputs: as of `predict_slate`.
             history: likewise.
+            known: groups that are not to be found.
 
         Returns:
-            Tensors [B, C, ..] of candidates, whose names are in OF_CANDIDATES, and [B, ..] of slates.
+            Tensors [B, C, ..] of those names that are in CANDIDATE_FEATURES, else [B, ..]; only groups that are asked for.
         """
-        fields, time = inputs["fields"], inputs["time"]
-        read: dict[str, tf.Tensor] = {}
-        rows = history.newest(self.config.situation_rows)
-        if self.situation.recency is not None:
-            read[_COUNTS], read[_SECONDS] = self.situation.recency.read(fields, time)
-        if self.situation.transitions is not None:
-            relations = self.config.situation.relation_names
-            read[_TRANSITIONS] = self.situation.transitions.weights(rows.fields, rows.mask, fields, time, relations)
-        if self.situation.overlap is not None:
-            read |= self._read_overlaps(self.situation.overlap, inputs, rows)
-        return read if self.config.predictor.joint else read | self._encode(inputs, history, training=False)
+        fields, time, graphs = inputs["fields"], inputs["time"], self.situation
+        found: dict[str, Mapping[str, tf.Tensor]] = {}
+        if graphs.recency is not None and _RECENCY not in known:
+            found[_RECENCY] = graphs.recency.read(fields, time)._asdict()
+        if graphs.transitions is not None and _TRANSITIONS not in known:
+            rows, relations = history.newest(self.config.situation_rows), self.config.situation.relation_names
+            weights = graphs.transitions.weights(rows.fields, rows.mask, fields, time, relations)
+            found[_TRANSITIONS] = {_WEIGHTS: weights}
+        if graphs.overlap is not None and _OVERLAP not in known:
+            found[_OVERLAP] = self._read_overlaps(graphs.overlap, inputs, history.newest(self.config.situation_rows))
+        if not self.config.predictor.joint and _ENCODED not in known:
+            found[_ENCODED] = self._encode(inputs, history, training=False)
+        return found
 
-    def _read_overlaps(self, graph: OverlapGraph, inputs: dict[str, tf.Tensor], rows: Window) -> dict[str, tf.Tensor]:
+    def _read_overlaps(self, graph: OverlapGraph, inputs: dict[str, Any], rows: Window) -> dict[str, tf.Tensor]:
         """What the neighbours of the users' situations say.
 
         Returns:
@@ -231,7 +243,7 @@ class Predictor(tfrs.Model):
         schema, fields, time = self.config.schema, inputs["fields"], inputs["time"]
         users = tf.reduce_max(fields[..., schema.user_index], axis=1)
         found = graph.neighbours(rows.fields[..., schema.item_index], rows.mask, users, time)
-        read = {_OVERLAPS: graph.features(found, time, fields[..., schema.item_index])}
+        read = {_SUMS: graph.features(found, time, fields[..., schema.item_index])}
         if self.config.situation.encoded_neighbours:
             near = found.nearest(self.config.situation.encoded_neighbours)
             rows_or_none = tf.where(near.mask, near.rows, NO_ROW)
@@ -242,7 +254,7 @@ class Predictor(tfrs.Model):
             }
         return read
 
-    def _encode(self, inputs: dict[str, tf.Tensor], history: Window, training: bool) -> dict[str, tf.Tensor]:
+    def _encode(self, inputs: dict[str, Any], history: Window, training: bool) -> dict[str, tf.Tensor]:
         """h_t, float32 [B, v], s_t, [B, C, v], and the next item's logits, [B, C]: those that are asked for."""
         switches, fields = self.config.predictor, inputs["fields"]
         read: dict[str, tf.Tensor] = {}
@@ -260,7 +272,7 @@ class Predictor(tfrs.Model):
             read[_NEXT_ITEM] = self.next_item.logits(history, states.rows, items, inputs["time"], training=training)
         return read
 
-    def _read_encoded(self, encoded: dict[str, tf.Tensor], target: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def _read_encoded(self, encoded: Mapping[str, tf.Tensor], target: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """h_t and s_t, [B, C, v] each, the next item's logit, [B, C, 1], and what the heads add to the logit, [B, C]."""
         features, residual = [], tf.zeros_like(target[..., 0])
         if _LAST_STATE in encoded:
@@ -274,24 +286,24 @@ class Predictor(tfrs.Model):
             residual += self._next_item_weight * encoded[_NEXT_ITEM]
         return features, residual
 
-    def _read_situation(
-        self, frozen: dict[str, tf.Tensor], history: Window, target: tf.Tensor
-    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    def _read_situation(self, frozen: Frozen, history: Window, target: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Features of what people in the user's situation did, [B, C, F] each, and what they add to the logit, [B, C]."""
         read = []
         if _TRANSITIONS in frozen:
             rows = history.newest(self.config.situation_rows)
             items = self.embedding(rows.fields)[..., self.config.schema.item_index, :]  # [B, m, w]
-            read.append(self._situation_attention(frozen[_TRANSITIONS], rows.behaviours, items, rows.mask))
-        if _OVERLAPS in frozen:
-            read.append(self._overlap_features(frozen[_OVERLAPS]))
-        if _FUTURE_ROWS in frozen:
-            num_future = frozen[_NUM_FUTURE]
-            states = self.datastore.states_after(frozen[_FUTURE_ROWS], num_future)
-            read.append(self._encoded_futures(target, states, frozen[_FUTURE_OVERLAPS], num_future > 0))
+            weights = frozen[_TRANSITIONS][_WEIGHTS]
+            read.append(self._situation_attention(weights, rows.behaviours, items, rows.mask))
+        overlap = frozen.get(_OVERLAP, {})
+        if overlap:
+            read.append(self._overlap_features(overlap[_SUMS]))
+        if _FUTURE_ROWS in overlap:
+            num_future = overlap[_NUM_FUTURE]
+            states = self.datastore.states_after(overlap[_FUTURE_ROWS], num_future)
+            read.append(self._encoded_futures(target, states, overlap[_FUTURE_OVERLAPS], num_future > 0))
         return read
 
-    def adapt(self, slates: Iterable[dict[str, tf.Tensor]]) -> None:
+    def adapt(self, slates: Iterable[dict[str, Any]]) -> None:
         """Sets what is computed from the train examples and not learnt, before training: `predictor.standardise`'s means and deviations.
 
         Args:
@@ -309,10 +321,12 @@ class Predictor(tfrs.Model):
                 (*self._count_history(slate["fields"], history), slate["mask"]) for slate, history in histories
             )
         if switches.standardise and self.situation.recency is not None:
-            recency = self.situation.recency
-            self._recency_statistics.adapt(
-                (*recency.read(slate["fields"], slate["time"]), slate["mask"]) for slate in slates
+            graph = self.situation.recency
+            found = (
+                (slate, slate.get(FROZEN, {}).get(_RECENCY) or graph.read(slate["fields"], slate["time"])._asdict())
+                for slate in slates
             )
+            self._recency_statistics.adapt((read[_COUNTS], read[_SECONDS], slate["mask"]) for slate, read in found)
 
     def calibrate(self, slope: float, intercept: float) -> None:
         """Makes log-odds of what a listwise loss learnt, after training: `slope` times a logit, plus `intercept`.
