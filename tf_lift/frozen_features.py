@@ -78,8 +78,9 @@ def find_frozen_features(
     parts: dict[str, dict[str, list[tf.Tensor]]] = {group: {name: [] for name in found[group]} for group in kept}
     for batch in tqdm(examples, desc=f"frozen features, {split}", unit="batch", mininterval=1.0, leave=False):
         rows.append(batch["row"].numpy())
+        features = find_traced(batch, left_out)
         with tf.device("CPU"):  # joined while examples are read
-            for group, named in find_traced(batch, left_out).items():
+            for group, named in features.items():
                 for name, values in named.items():
                     parts[group][name].append(tf.identity(values))
     places = np.full(num_rows, _NOWHERE, np.int32)
