@@ -78,8 +78,7 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     """
     source = ConfigSource(Path(flags.config), tuple(flags.set))
     study = find_study(flags.study, source.load())
-    labels = [label.strip() for label in flags.rows.split(";") if label.strip()]
-    summary = command.run_groups(flags, lambda: [plan_study(source, study, labels)])
+    summary = command.run_groups(flags, lambda: [plan_study(source, study, command.split_names(flags.rows))])
     for group in summary["groups"]:
         group["axis"] = {"words": study.axis, "places": _find_places(study, group["rows"])}
     return summary | {"title": f"{study.title}: {study.question}"}

@@ -57,7 +57,7 @@ def run(workspace: Workspace) -> None:
     def read_train(epoch: int) -> tf.data.Dataset:
         return _join(read("train", config.seed * 1000 + epoch), train_frozen)
 
-    model.adapt(_join(read("train"), train_frozen))
+    model.adapt(read("train"))
     loss = "listwise_loss" if section.loss == "listwise" else "log_loss"
 
     def validate() -> dict[str, float]:

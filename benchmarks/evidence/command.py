@@ -43,7 +43,7 @@ def run(flags: argparse.Namespace, wants_ranking: bool) -> dict[str, Any]:
     Raises:
         ValueError: a wrong flag or configuration.
     """
-    rankers = [name.strip() for name in flags.rankers.split(";") if name.strip()]
+    rankers = split_names(flags.rankers)
 
     def plan() -> list[tuple[Group, list[Row]]]:
         sources = parse_sources(flags.configs, flags.set)
@@ -152,6 +152,11 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds:
         raise ValueError("--seeds must name at least one. Received: none.")
     return seeds
+
+
+def split_names(text: str) -> list[str]:
+    """Names that are separated by semicolons."""
+    return [name.strip() for name in text.split(";") if name.strip()]
 
 
 def parse_flags(

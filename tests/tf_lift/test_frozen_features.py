@@ -49,6 +49,11 @@ def find(model: Predictor, examples: Any, dataset: Dataset, **limits: int) -> Fr
     return found
 
 
+def cut(batch: dict[str, tf.Tensor], width: int) -> dict[str, tf.Tensor]:
+    """The batch with no more candidates than `width`."""
+    return {name: values[:, :width] if values.shape.rank > 1 else values for name, values in batch.items()}
+
+
 @pytest.fixture(scope="module")
 def dataset(tiny: Any) -> Dataset:
     return tiny.dataset(
@@ -88,17 +93,14 @@ def test_the_predictor_reads_what_is_joined(dataset: Dataset, group: str) -> Non
 def test_slates_of_fewer_candidates_are_padded_and_cut(dataset: Dataset) -> None:
     model, read = build_model(dataset, **ALL)
     batches = list(read(8).take(2))
-    narrow = [
-        {name: values[:, :width] if values.shape.rank > 1 else values for name, values in batch.items()}
-        for width, batch in zip((3, 8), batches, strict=True)
-    ]
+    narrow = [cut(batch, width) for width, batch in zip((3, 8), batches, strict=True)]
     found = find(model, narrow, dataset)
-    for group, named in found.found.items():
+    for named in found.found.values():
         for name in CANDIDATE_FEATURES & set(named):
-            assert found.found[group][name].shape[:2] == (16, 8), name
+            assert named[name].shape[:2] == (16, 8), name
     for batch in narrow:
         np.testing.assert_allclose(model(found.join(batch)).logits, model(batch).logits, atol=1e-5)
-    wide = {name: values[:, :8] if values.shape.rank > 1 else values for name, values in batches[0].items()}
+    wide = cut(batches[0], 8)
     logits = model(found.join(wide)).logits
     np.testing.assert_allclose(logits[:, :3], model(wide).logits[:, :3], atol=1e-5)
     assert np.isfinite(logits).all()
@@ -162,6 +164,5 @@ def test_a_fit_finds_them_once(new_tiny: Callable[[], Any], monkeypatch: pytest.
     monkeypatch.setattr(Predictor, "read_frozen", count)
     monkeypatch.setattr(fit, "find_frozen_features", find_and_forget)
     log.trained(*log.honest, "training.num_epochs=2")
-    assert encoded and not any(encoded[:2]), (
-        encoded
-    )  # of training and of validation, traced; test is read with nothing known
+    # Training and validation are traced first; what reads test later knows nothing of it.
+    assert encoded and not any(encoded[:2])

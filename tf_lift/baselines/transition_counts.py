@@ -54,7 +54,7 @@ def score_with_table(
         float64 [n].
     """
     rows = read_history_rows(dataset, candidates, QUERY_ROWS)
-    is_query = (rows != NO_ROW) & dataset.positive[rows]
+    is_query = (rows != NO_ROW) & (dataset.positive & ~dataset.log.synthetic)[rows]
     scores, dated = np.zeros(len(candidates.fields)), dataclasses.replace(candidates, times=as_of)
     for part, weights in read_weights(dataset, dated, table, rows, is_query, (direction,)):
         scores[part] = decay_by_age(weights)[:, 0]

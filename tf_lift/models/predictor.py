@@ -303,7 +303,7 @@ class Predictor(tfrs.Model):
             read.append(self._encoded_futures(target, states, overlap[_FUTURE_OVERLAPS], num_future > 0))
         return read
 
-    def adapt(self, slates: Iterable[dict[str, Any]]) -> None:
+    def adapt(self, slates: Iterable[dict[str, tf.Tensor]]) -> None:
         """Sets what is computed from the train examples and not learnt, before training: `predictor.standardise`'s means and deviations.
 
         Args:
@@ -321,12 +321,10 @@ class Predictor(tfrs.Model):
                 (*self._count_history(slate["fields"], history), slate["mask"]) for slate, history in histories
             )
         if switches.standardise and self.situation.recency is not None:
-            graph = self.situation.recency
-            found = (
-                (slate, slate.get(FROZEN, {}).get(_RECENCY) or graph.read(slate["fields"], slate["time"])._asdict())
-                for slate in slates
+            recency = self.situation.recency
+            self._recency_statistics.adapt(
+                (*recency.read(slate["fields"], slate["time"]), slate["mask"]) for slate in slates
             )
-            self._recency_statistics.adapt((read[_COUNTS], read[_SECONDS], slate["mask"]) for slate, read in found)
 
     def calibrate(self, slope: float, intercept: float) -> None:
         """Makes log-odds of what a listwise loss learnt, after training: `slope` times a logit, plus `intercept`.
