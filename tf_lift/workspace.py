@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,16 +30,18 @@ _DATASET_SECTIONS = (
 )
 _STAGE_SECTIONS = {
     "dataset": _DATASET_SECTIONS,
-    "pretrain": ("encoder", "pretraining", "seed"),
+    "pretrain": ("encoder", "pretraining", "seed", "fields", "split", "behaviour", "negatives", "context_length"),
     "encode": (),
     "fit": ("encoder", "predictor", "training", "seed", "situation_features"),
     "evaluate": (),
     "export": ("export",),
 }
+_LOG = "log"  # the part of a data set that has no neighbours and no tables
+_LOG_FILES = ("interactions-*", "windows.tfrecord", "users.npy", "items.npy", "vocabulary/*")
 _STAGE_INPUTS = {
     "dataset": (),
-    "pretrain": ("dataset",),
-    "encode": ("dataset", "pretrain"),
+    "pretrain": (_LOG,),
+    "encode": (_LOG, "pretrain"),
     "fit": ("dataset", "encode"),
     "evaluate": ("dataset", "fit"),
     "export": ("dataset", "fit"),
@@ -86,9 +88,19 @@ class Workspace:
         Raises:
             ValueError: an input is missing or stale.
         """
-        inputs = [json.dumps(self.check_fresh(name), sort_keys=True) for name in _STAGE_INPUTS[stage]]
+        inputs = [json.dumps(self._describe_input(name), sort_keys=True) for name in _STAGE_INPUTS[stage]]
         own = self.config.section_hash(*_STAGE_SECTIONS[stage])
         return hashlib.sha256("-".join([own, *inputs]).encode()).hexdigest()[:16]
+
+    def _describe_input(self, name: str) -> dict[str, Any]:
+        """What a stage's fingerprint has of an input: its manifest, of the log the content and the split's times."""
+        if name != _LOG:
+            return self.check_fresh(name)
+        manifest = self.check_fresh("dataset")
+        content = manifest.get(
+            "log_content", manifest["content"]
+        )  # data sets of earlier versions tell no part from another
+        return {"content": content, "boundaries": manifest.get("boundaries")}
 
     def is_fresh(self, stage: str) -> bool:
         """Whether a stage's artefact is there, whole, and made from the present configuration and inputs."""
@@ -130,8 +142,8 @@ class Workspace:
 
         Args:
             stage: the stage.
-            manifest: filled by the block; `stage`, `fingerprint` and a hash of the `content` are added, so that what depends on
-                this artefact is stale when it was made again with other content.
+            manifest: filled by the block; `stage`, `fingerprint` and a hash of the `content`, of a data set one of its log as well,
+                are added, so that what depends on this artefact is stale when it was made again with other content.
 
         Raises:
             ValueError: an input is missing or stale when the block begins.
@@ -143,6 +155,8 @@ class Workspace:
         aside.mkdir(parents=True)
         yield aside
         manifest["content"] = hash_files(aside)
+        if stage == "dataset":
+            manifest["log_content"] = hash_files(aside, _LOG_FILES)
         write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": fingerprint, **manifest})
         if final.exists():  # renamed first: a folder that a kill left half-removed would still have its manifest
             final.rename(replaced)
@@ -214,10 +228,16 @@ class Progress(NamedTuple):
     finish: Callable[[dict[str, Any]], contextlib.AbstractContextManager[Path]]
 
 
-def hash_files(folder: Path) -> str:
-    """A hash of the names and contents of a folder's files, TensorBoard's (which hold the time of day) left out."""
+def hash_files(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:
+    """A hash of the names and contents of a folder's files, TensorBoard's (which hold the time of day) left out.
+
+    Args:
+        folder: the folder.
+        patterns: globs below it, of which no file meets two.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts):
+    found = (path for pattern in patterns for path in folder.glob(pattern))
+    for path in sorted(path for path in found if path.is_file() and "tensorboard" not in path.parts):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, hashlib.blake2b).digest())

@@ -72,3 +72,13 @@ def test_the_data_seed_changes_the_negatives_alone(kit):
     ours = [output.slates["fields"][index, 0].tolist() for index in after.values()]
     assert ours == [base.slates["fields"][before[key], 0].tolist() for key in after]
     assert set(output.serialized) != set(base.serialized)
+
+
+def test_neighbours_and_tables_leave_the_log_as_it_is_and_other_negatives_of_the_pool_do_not(kit):
+    """What the encoder reads is told apart from what it does not, so that it is not trained anew for nothing."""
+    log, base = kit.base("static", "rim")
+    fewer = rerun(kit, log, base, retrieval={"num_neighbours": 3}, situation={"tables": True})
+    assert fewer.manifest["content"] != base.manifest["content"]
+    assert fewer.manifest["log_content"] == base.manifest["log_content"]
+    drawn = rerun(kit, log, base, data_seed=8)
+    assert drawn.manifest["log_content"] != base.manifest["log_content"]

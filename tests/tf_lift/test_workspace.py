@@ -111,17 +111,50 @@ def test_a_stage_is_stale_when_its_own_sections_change_and_only_then(config):
         other.check_fresh("pretrain")
 
 
+def make_dataset(workspace: Workspace, log: str = "a", neighbours: str = "a", **manifest: object) -> None:
+    with workspace.writing("dataset", manifest) as folder:
+        (folder / "examples").mkdir()
+        (folder / "interactions-00000-of-00001.tfrecord").write_text(log, encoding="utf-8")
+        (folder / "examples" / "train-00000-of-00001.tfrecord").write_text(neighbours, encoding="utf-8")
+
+
 def test_a_stage_is_stale_when_its_input_was_made_of_other_files(config):
     """The configuration is the same, but the log's files are not: the data set says so in its manifest."""
     workspace = Workspace(config)
-    make(workspace, "dataset", inputs={"0:log.csv": "one"})
-    make(workspace, "pretrain", "encode")
-    assert workspace.is_fresh("encode")
-    make(workspace, "dataset", inputs={"0:log.csv": "one"})
-    assert workspace.is_fresh("encode")  # the same again
-    make(workspace, "dataset", inputs={"0:log.csv": "two"})
-    assert workspace.is_fresh("dataset")
-    assert not workspace.is_fresh("pretrain") and not workspace.is_fresh("encode")
+    make_dataset(workspace)
+    make(workspace, "pretrain", "encode", "fit")
+    make_dataset(workspace)
+    assert workspace.is_fresh("fit")  # the same again
+    make_dataset(workspace, neighbours="b", inputs={"0:log.csv": "two"})
+    assert workspace.is_fresh("encode") and not workspace.is_fresh("fit")
+    for changed in ({"log": "b"}, {"boundaries": {"train_from": 1}}):
+        make_dataset(workspace, **changed)
+        assert workspace.is_fresh("dataset")
+        assert not workspace.is_fresh("pretrain") and not workspace.is_fresh("encode")
+
+
+def test_the_encoder_outlives_a_data_set_with_the_same_log_and_other_neighbours(config):
+    workspace = Workspace(config)
+    make_dataset(workspace)
+    make(workspace, "pretrain", "encode", "fit")
+    other = Workspace(dataclasses.replace(config, retrieval=Retrieval(num_neighbours=3)))
+    make_dataset(other, neighbours="three of each")
+    assert other.is_fresh("encode") and not other.is_fresh("fit")
+    longer = Workspace(dataclasses.replace(config, retrieval=Retrieval(context_length=50)))
+    make_dataset(longer)
+    assert not longer.is_fresh("pretrain")
+
+
+def test_an_earlier_data_set_that_does_not_tell_its_log_apart_is_an_input_as_a_whole(config):
+    workspace = Workspace(config)
+    make_dataset(workspace)
+    path = workspace.dataset_dir / "manifest.json"
+    manifest = {key: value for key, value in json.loads(path.read_text("utf-8")).items() if key != "log_content"}
+    write_json(path, manifest)
+    make(workspace, "pretrain")
+    assert workspace.is_fresh("pretrain")
+    write_json(path, manifest | {"content": "of other neighbours"})
+    assert not workspace.is_fresh("pretrain")
 
 
 def test_a_missing_input_is_named(config):

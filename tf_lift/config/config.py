@@ -154,6 +154,11 @@ class Config:
         return self.situation.features
 
     @property
+    def context_length(self) -> int:
+        """L: the part of `retrieval` that the encoder depends on."""
+        return self.retrieval.context_length
+
+    @property
     def situation_rows(self) -> int:
         """m, the rows of a history that are looked up in the transition tables."""
         return min(self.situation.history_rows, self.retrieval.context_length)
