@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tf_lift.config import Config
 
 MANIFEST_NAME = "manifest.json"
+LOG_FILES = ("interactions-*", "windows.tfrecord", "users.npy", "items.npy", "vocabulary/*")
 
 _MAX_WAIT_SECONDS = 6 * 3600  # encoding a billion rows on worker 0 may take hours
 
@@ -36,8 +37,7 @@ _STAGE_SECTIONS = {
     "evaluate": (),
     "export": ("export",),
 }
-_LOG = "log"  # the part of a data set that has no neighbours and no tables
-_LOG_FILES = ("interactions-*", "windows.tfrecord", "users.npy", "items.npy", "vocabulary/*")
+_LOG = "log"  # the part of a data set that the encoder reads: no neighbours, tables or slates
 _STAGE_INPUTS = {
     "dataset": (),
     "pretrain": (_LOG,),
@@ -83,7 +83,7 @@ class Workspace:
         return self.dataset_dir if stage == "dataset" else self.run_dir / stage
 
     def fingerprint(self, stage: str) -> str:
-        """Hash of the sections that a stage reads, and of its inputs' manifests.
+        """Hash of the sections that a stage reads, and of what its inputs' manifests say.
 
         Raises:
             ValueError: an input is missing or stale.
@@ -156,7 +156,7 @@ class Workspace:
         yield aside
         manifest["content"] = hash_files(aside)
         if stage == "dataset":
-            manifest["log_content"] = hash_files(aside, _LOG_FILES)
+            manifest["log_content"] = hash_files(aside, LOG_FILES)
         write_json(aside / MANIFEST_NAME, {"stage": stage, "fingerprint": fingerprint, **manifest})
         if final.exists():  # renamed first: a folder that a kill left half-removed would still have its manifest
             final.rename(replaced)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_lift.config import Behaviour, Config, Encoder, Predictor, Retrieval, Source
+from tf_lift.config import Behaviour, Config, Encoder, Negatives, Predictor, Retrieval, Source, Split
 from tf_lift.schema import Field
 from tf_lift.workspace import Workspace, write_json
 
@@ -119,7 +119,7 @@ def make_dataset(workspace: Workspace, log: str = "a", neighbours: str = "a", **
 
 
 def test_a_stage_is_stale_when_its_input_was_made_of_other_files(config):
-    """The configuration is the same, but the log's files are not: the data set says so in its manifest."""
+    """The configuration is the same, but what the data set was made of is not."""
     workspace = Workspace(config)
     make_dataset(workspace)
     make(workspace, "pretrain", "encode", "fit")
@@ -140,9 +140,46 @@ def test_the_encoder_outlives_a_data_set_with_the_same_log_and_other_neighbours(
     other = Workspace(dataclasses.replace(config, retrieval=Retrieval(num_neighbours=3)))
     make_dataset(other, neighbours="three of each")
     assert other.is_fresh("encode") and not other.is_fresh("fit")
-    longer = Workspace(dataclasses.replace(config, retrieval=Retrieval(context_length=50)))
-    make_dataset(longer)
-    assert not longer.is_fresh("pretrain")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"retrieval": Retrieval(context_length=50)},
+        {"behaviour": Behaviour("threshold", "rating", 4.0)},
+        {"negatives": Negatives(popularity_share=0.5)},
+        {"split": Split(train_from=0.5)},
+        {"fields": (Field("user", "user", key=True), Field("item", "item", key=True), Field("age", "user"))},
+        {"seed": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_encoder_is_stale_where_it_reads_the_same_log_otherwise(config, change):
+    workspace = Workspace(config)
+    make_dataset(workspace)
+    make(workspace, "pretrain")
+    other = Workspace(dataclasses.replace(config, **change))
+    make_dataset(other)
+    assert not other.is_fresh("pretrain")
+    make_dataset(workspace)
+    assert workspace.is_fresh("pretrain")
+
+
+@pytest.mark.parametrize("name", ["windows.tfrecord", "users.npy", "items.npy", "vocabulary/item.tsv"])
+def test_the_encoder_is_stale_where_a_file_that_it_reads_is_another(config, name):
+    workspace = Workspace(config)
+
+    def make_with(content: str) -> None:
+        with workspace.writing("dataset", {}) as folder:
+            (folder / "vocabulary").mkdir()
+            (folder / name).write_text(content, encoding="utf-8")
+
+    make_with("a")
+    make(workspace, "pretrain")
+    make_with("a")
+    assert workspace.is_fresh("pretrain")
+    make_with("b")
+    assert not workspace.is_fresh("pretrain")
 
 
 def test_an_earlier_data_set_that_does_not_tell_its_log_apart_is_an_input_as_a_whole(config):
