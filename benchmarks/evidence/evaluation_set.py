@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from tf_lift.baselines.no_learning import hash_candidates
+from tf_lift.baselines.no_learning import Candidates, hash_candidates
 from tf_lift.baselines.value_rows import ValueRows
 from tf_lift.data.dataset import read_examples
 from tf_lift.data.dataset_files import Dataset, open_dataset
@@ -109,14 +109,14 @@ SLICINGS: Mapping[str, Slicing] = {"gap": BY_GAP, "start": BY_START, "age": BY_A
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:
-    """The test split of a data set, and the validation labels that scores are turned into probabilities with.
+    """The test split of a data set, and the validation split that settings are chosen on.
 
     Attributes:
         labels: float64 [n], of the real candidates, flat, in file order.
         slates: int64 [n], ascending: which slate each belongs to.
         users: int64 [S], dense number of each slate's user, from 0.
         columns: heading -> bool [S], which slates count in a column of the tables; POOLED holds all.
-        validation_labels: float64 [m].
+        validation: its m candidates; with their labels scores are turned into probabilities.
         protocol: one sentence to print beside every number.
         candidates_hash: sha256 of the test candidates' fields and labels.
         slicing: what `columns` are.
@@ -128,7 +128,7 @@ class EvaluationSet:
     slates: np.ndarray
     users: np.ndarray
     columns: Mapping[str, np.ndarray]
-    validation_labels: np.ndarray
+    validation: Candidates
     protocol: str
     candidates_hash: str
     slicing: Slicing = BY_GAP
@@ -163,7 +163,7 @@ def read_evaluation_set(workspace: Workspace, slicing: Slicing = BY_GAP) -> Eval
         test.slates,
         users.astype(np.int64),
         {heading: chosen for heading, chosen in masks.items() if chosen.any()},
-        validation.labels.astype(np.float64),
+        validation,
         describe_protocol(config),
         hash_candidates(test),
         slicing,

@@ -21,6 +21,7 @@ from benchmarks.evidence.run_list import OURS, Group, Row
 from benchmarks.evidence.run_store import RunResult, RunStore, hash_code
 from tf_lift import metrics
 from tf_lift.baselines.no_learning import apply_platt, fit_platt
+from tf_lift.baselines.objective import choose_objective, measure_objective
 from tf_lift.baselines.registry import RankerEntry
 from tf_lift.baselines.train_peer import train_and_score
 from tf_lift.evaluate import describe_protocol
@@ -133,10 +134,17 @@ def _run_row(group: Group, row: Row, effort: Effort, encoders_dir: Path) -> RowO
         "microseconds": _microseconds(results, len(group.evaluation.labels)),
         "num_parameters": results[0].num_parameters,
         "over_ties": expect_over_ties(group.evaluation, results[0].scores),
+        "validation": {choose_objective(group.evaluation.validation).name: _mean_validation(results)},
         "tuning": tuning,
         "is_of_earlier_code": any(result.code != hash_code() for result in results),
     }
     return RowOutcome(row, MeasuredRanker(row.label, row.entry.kind, runs), facts)
+
+
+def _mean_validation(results: Sequence[RunResult]) -> float | None:
+    """The mean over seeds; None where a result is of a version that did not keep it."""
+    values = [result.validation for result in results if result.validation is not None]
+    return float(np.mean(values)) if len(values) == len(results) else None
 
 
 def _microseconds(results: Sequence[RunResult], num_candidates: int) -> float | None:
@@ -223,11 +231,19 @@ def _run_or_read(
         scores = train_and_score(shared, entry.name, settings, seed, training_dir)
         probabilities = scores.test
         if not scores.is_probability:
-            probabilities = apply_platt(scores.test, fit_platt(scores.validation, own.validation_labels))
+            probabilities = apply_platt(scores.test, fit_platt(scores.validation, own.validation.labels))
         seconds = (
             scores.seconds if shared is workspace else _leave_encoder(training_dir, shared.run_dir, scores.seconds)
         )
-        result = RunResult(scores.test, probabilities, seconds, scores.num_parameters, own.candidates_hash, hash_code())
+        result = RunResult(
+            scores.test,
+            probabilities,
+            seconds,
+            scores.num_parameters,
+            own.candidates_hash,
+            hash_code(),
+            measure_objective(own.validation, scores),
+        )
         store.write(identity, result)
         shutil.rmtree(training_dir)  # checkpoints and states, much larger than the answers
     if result.candidates_hash != evaluation.candidates_hash:

@@ -29,6 +29,7 @@ class RunResult:
         num_parameters: numbers of all weights; of trees, their leaves.
         candidates_hash: of what was scored.
         code: `hash_code` of what trained and scored; data set and encoder may have been there.
+        validation: what settings are compared by, on validation; None of a result of an earlier version.
     """
 
     scores: np.ndarray
@@ -37,6 +38,7 @@ class RunResult:
     num_parameters: int
     candidates_hash: str
     code: str = ""
+    validation: float | None = None
 
 
 @functools.cache
@@ -94,5 +96,6 @@ class RunStore:
             "num_parameters": result.num_parameters,
             "candidates_hash": result.candidates_hash,
             "code": result.code,
+            "validation": result.validation,
         }
         write_json(folder / _RESULT, {"identity": dict(identity), **rest})

@@ -71,14 +71,16 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     comparison, facts = group["comparison"], group["rows"]
     cells = {name: columns[POOLED] for name, columns in comparison["rankers"].items()}
     names = comparison["metrics"]
+    (objective,) = {name for label in cells for name in facts[label]["validation"]}
     rows = [
         [
             label,
             *(_format_mean(row[name]) for name in names),
+            _format_number(facts[label]["validation"][objective], ".4f"),
             str(facts[label]["tuning"]["trials"]),
             str(len(facts[label]["seeds"])),
             f"{facts[label]['seconds']:,.0f}",
-            "-" if facts[label]["microseconds"] is None else f"{facts[label]['microseconds']:,.1f}",
+            _format_number(facts[label]["microseconds"], ",.1f"),
             f"{facts[label]['num_parameters']:,}",
         ]
         for label, row in cells.items()
@@ -88,6 +90,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
         (f"Of an earlier version of this project's code: {', '.join(earlier)}. " if earlier else "")
         + f"Candidates {group['candidates_hash'][:12]}: {group['num_slates']:,} targets of {group['num_users']:,} users, "
         f"{group['num_candidates']:,} candidates; {group['num_train']:,} train targets. Mean ± standard deviation over seeds; "
+        f"{objective} on validation: what settings are compared by (-: of a run before it was kept); "
         "trials: of the search on validation that found the settings (by hand: 0); "
         "s: seconds of a run, but for stages that the configuration's own run had done; "
         "µs: to read and score one test candidate, tracing among it. "
@@ -99,7 +102,7 @@ def _build_pooled(group: Mapping[str, Any]) -> EvidenceTable:
     )
     return EvidenceTable(
         f"{group['name']}: test split",
-        ["ranker", *names, "trials", "seeds", "s", "µs", "parameters"],
+        ["ranker", *names, f"{objective} on validation", "trials", "seeds", "s", "µs", "parameters"],
         rows,
         _find_bold([{name: row[name]["mean"] for name in names} for row in cells.values()], names, names),
         note,
@@ -203,6 +206,10 @@ def _with_seeds(cell: Mapping[str, Any]) -> str:
 
 def _with_peer(cell: Mapping[str, Any]) -> str:
     return format_difference(cell) + ("" if cell["best_peer"] is None else f" {cell['best_peer']}")
+
+
+def _format_number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _format_mean(cell: Mapping[str, Any]) -> str:

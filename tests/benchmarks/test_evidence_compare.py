@@ -11,6 +11,7 @@ from benchmarks.evidence.evaluation_set import POOLED, EvaluationSet
 from benchmarks.evidence.measures import measure
 from benchmarks.evidence.tables import format_difference
 from tf_lift import metrics
+from tf_lift.baselines.no_learning import Candidates
 
 NUM_USERS = 7
 
@@ -26,7 +27,7 @@ def make_evaluation(counts: list[int], seed: int = 0) -> EvaluationSet:
         np.repeat(np.arange(len(counts)), counts),
         users,
         {POOLED: np.ones(len(counts), bool), "early": early, "late": ~early},
-        np.zeros(0),
+        Candidates(np.zeros((0, 2)), *[np.zeros(0)] * 5),
         "a protocol.",
         "hash",
     )

@@ -49,6 +49,7 @@ def make_summary() -> dict[str, Any]:
         "microseconds": 12.34,
         "num_parameters": 1234,
         "over_ties": {},
+        "validation": {"LogLoss": 0.3456},
         "is_of_earlier_code": False,
     }
     group = {
@@ -69,7 +70,8 @@ def make_summary() -> dict[str, Any]:
             "gains": {},
             "kinds": {"tf_lift": "ours", "din": "learned", "a < b": "rule"},
         },
-        "rows": dict.fromkeys(rankers, facts) | {"din": facts | {"is_of_earlier_code": True}},
+        "rows": dict.fromkeys(rankers, facts)
+        | {"din": facts | {"is_of_earlier_code": True, "validation": {"LogLoss": None}}},
         "faults": {"dien": "It must learn. Received: nothing."},
     }
     settings = {"seeds": [7, 8], "trials": 12, "tuner": "random", "quick": False}
@@ -79,7 +81,8 @@ def make_summary() -> dict[str, Any]:
 def test_tables_say_the_numbers_with_all_that_belongs_to_them() -> None:
     (group,) = make_summary()["groups"]
     pooled, by_gap, losses, own, *differences = build_tables(group)
-    assert pooled.rows[0] == ["tf_lift", "0.8100 ± 0.0020", "0.4100", "12", "2", "61", "12.3", "1,234"]
+    assert pooled.rows[0] == ["tf_lift", "0.8100 ± 0.0020", "0.4100", "0.3456", "12", "2", "61", "12.3", "1,234"]
+    assert pooled.columns[3] == "LogLoss on validation" and pooled.rows[1][3] == "-"
     assert pooled.rows[2][2] == "-"
     assert pooled.bold == {(0, 1), (0, 2)}
     assert (
@@ -140,7 +143,7 @@ def test_report_is_written_and_printed(tmp_path: Path) -> None:
     assert "<b>0.8100 ± 0.0020</b>" in page and "A &lt;title&gt;" in page and "a &lt; b" in page and "a < b" not in page
     assert "+0.0600<small>[+0.0500, +0.0700]</small><small>din</small>" in page
     assert 'src="data:image/png;base64,' in page and "http" not in page.replace("http-equiv", "")
-    assert "| tf_lift | **0.8100 ± 0.0020** | **0.4100** | 12 | 2 | 61 | 12.3 | 1,234 |" in markdown
+    assert "| tf_lift | **0.8100 ± 0.0020** | **0.4100** | 0.3456 | 12 | 2 | 61 | 12.3 | 1,234 |" in markdown
     for table in markdown.split("\n\n"):
         if table.startswith("| "):
             assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -18,8 +18,8 @@ from benchmarks.evidence.evaluation_set import BY_ITEM_ROWS, POOLED, EvaluationS
 from benchmarks.evidence.run_list import Group, Row, find_groups, plan_rows
 from benchmarks.evidence.run_rankers import Effort, run_rows
 from benchmarks.evidence.run_store import RunResult, RunStore
-from tf_lift import pretrain
-from tf_lift.baselines.no_learning import Candidates, hash_candidates
+from tf_lift import metrics, pretrain
+from tf_lift.baselines.no_learning import Candidates, hash_candidates, loss_after_platt
 from tf_lift.baselines.objective import Objective
 from tf_lift.baselines.ranker_scores import RankerScores
 from tf_lift.baselines.registry import RankerEntry
@@ -41,9 +41,9 @@ QUICKLY = Effort((7, 8), 0, "random", False)
 def make_evaluation(length: int = 1, digest: str = "hash") -> EvaluationSet:
     labels = np.tile(np.eye(1, length)[0], 6) if length > 1 else np.array([0.0, 1, 0, 1, 1, 0])
     columns = {POOLED: np.ones(6, bool)}
-    return EvaluationSet(
-        labels, np.repeat(np.arange(6), length), np.array([0, 0, 1, 1, 2, 2]), columns, labels, "a protocol.", digest
-    )
+    slates = np.repeat(np.arange(6), length)
+    validation = Candidates(np.zeros((len(labels), 2)), labels, slates, *[np.zeros(len(labels))] * 3)
+    return EvaluationSet(labels, slates, np.array([0, 0, 1, 1, 2, 2]), columns, validation, "a protocol.", digest)
 
 
 def make_source(folder: Path, *overrides: str) -> ConfigSource:
@@ -108,6 +108,12 @@ def test_runs_once_a_seed_and_reads_the_second_time(tmp_path: Path, trainer: Tra
     assert [outcome.facts["seeds"] for outcome in first] == [[7], [7, 8]]
     assert [outcome.facts["seconds"] for outcome in first] == [3.0, 3.0]
     assert not list(tmp_path.rglob("training"))
+    validation = group.evaluation.validation
+    losses = [loss_after_platt(np.random.default_rng(7).random(6), validation.labels)]
+    losses += [metrics.log_loss(validation.labels, np.random.default_rng(seed).random(6)) for seed in (7, 8)]
+    assert [outcome.facts["validation"] for outcome in first] == [
+        {"LogLoss": pytest.approx(value)} for value in (losses[0], np.mean(losses[1:]))
+    ]
     second = run_rows(group, rows, QUICKLY)
     assert len(trainer.calls) == 3
     for before, after in zip(first, second, strict=True):
@@ -125,6 +131,17 @@ def test_what_a_ranker_sets_itself_is_a_part_of_its_runs(
         monkeypatch.setattr(RankerEntry, "fixed", property(lambda _, ratio=ratio: {"pretraining.mask_ratio": ratio}))
         run_rows(group, rows, dataclasses.replace(QUICKLY, seeds=(7,)))
     assert len(trainer.calls) == 2
+
+
+def test_a_result_without_its_validation_leaves_the_mean_unsaid(tmp_path: Path, trainer: Trainer) -> None:
+    group, rows = make_rows(make_source(tmp_path), PEER)
+    run_rows(group, rows, QUICKLY)
+    path = next(path for path in tmp_path.rglob("result.json") if "seed_8" in str(path))
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "validation"})
+    )
+    (outcome,) = run_rows(group, rows, QUICKLY)
+    assert outcome.facts["validation"] == {"LogLoss": None} and len(trainer.calls) == 2
 
 
 def test_a_result_of_earlier_code_is_used_and_named(
@@ -356,4 +373,4 @@ def test_evaluation_set_is_the_test_split(tiny: Any) -> None:
     own = dataset.log.time >= dataset.info.boundaries.test_from
     assert evaluation.num_users <= len(np.unique(dataset.log.user_indices()[own]))
     assert evaluation.protocol.startswith("Split by global time") and len(evaluation.candidates_hash) == 64
-    assert set(np.unique(evaluation.validation_labels)) == {0.0, 1.0}
+    assert set(np.unique(evaluation.validation.labels)) == {0.0, 1.0}
