@@ -97,9 +97,8 @@ class Workspace:
         if name != _LOG:
             return self.check_fresh(name)
         manifest = self.check_fresh("dataset")
-        content = manifest.get(
-            "log_content", manifest["content"]
-        )  # data sets of earlier versions tell no part from another
+        # a data set of an earlier version does not tell its log apart
+        content = manifest.get("log_content", manifest["content"])
         return {"content": content, "boundaries": manifest.get("boundaries")}
 
     def is_fresh(self, stage: str) -> bool:
