@@ -17,6 +17,9 @@ _AT_MASKED_ROWS = {
     "predictor.next_item_logit": False,
 }
 _NO_OVERLAP = {"situation.overlap": False, "situation.encoded_neighbours": 0}
+_UNTRAINED = {"pretraining.enabled": False, "predictor.joint": False}  # an encoder as it was drawn, and it stays so
+_TRAINED_JOINTLY = {"pretraining.enabled": False, "predictor.joint": True, "predictor.freeze_embeddings": False}
+_JOINTLY = "trained with the predictor alone"
 
 COST = "µs to read and score a candidate"
 
@@ -59,9 +62,9 @@ class Study:
 
 def _encoders(config: Config) -> Study:
     own, is_masked = config.encoder.kind, config.pretraining.targets == "masked" and not config.pretraining.next_item
-    is_on, is_off = {"pretraining.enabled": True}, {"pretraining.enabled": False}
-    variants = [Variant(f"{own}, {'pretrained' if config.pretraining.enabled else 'not pretrained'}")]
-    variants += [Variant(f"{own}, pretrained", is_on), Variant(f"{own}, not pretrained", is_off)]
+    is_on = {"pretraining.enabled": True}
+    variants = [Variant(f"{own}, {_training_words(config)}")]
+    variants += [Variant(f"{own}, pretrained", is_on), Variant(f"{own}, not trained", _UNTRAINED)]
     if config.has_classes:
         variants.append(Variant(f"{own}, pretrained at masked rows", is_on | _AT_MASKED_ROWS))
     for kind in ("causal", "bidirectional", "gru"):
@@ -72,8 +75,16 @@ def _encoders(config: Config) -> Study:
             continue
         if kind == "bidirectional" and not is_masked:
             settings, words = settings | _AT_MASKED_ROWS, f"{words} at masked rows"
-        variants += [Variant(words, settings | is_on), Variant(f"{kind}, not pretrained", settings | is_off)]
+        variants += [Variant(words, settings | is_on), Variant(f"{kind}, not trained", settings | _UNTRAINED)]
+    variants.append(Variant(f"{own}, {_JOINTLY}", _TRAINED_JOINTLY))
     return Study("Encoders", "Which encoder, and is pretraining worth it? (Table 4)", variants)
+
+
+def _training_words(config: Config) -> str:
+    """How a configuration's encoder comes by its weights."""
+    if config.pretraining.enabled:
+        return "pretrained, then trained with the predictor" if config.predictor.joint else "pretrained"
+    return _JOINTLY if config.predictor.joint else "not trained"
 
 
 def _contexts(config: Config) -> Study:
@@ -166,7 +177,7 @@ def _drift(_: Config) -> Study:
     nothing = {"situation.relations": "none"} | _NO_OVERLAP
     variants = [
         Variant("as configured"),
-        Variant("without pretraining", {"pretraining.enabled": False}),
+        Variant("encoder not trained", _UNTRAINED),
         Variant("without situation", nothing),
         Variant("popularity", ranker="popularity"),
     ]

@@ -46,7 +46,7 @@ def test_studies_of_every_shipped_configuration_have_rows_that_differ(
 @pytest.mark.parametrize(
     ("study", "override", "labels"),
     [
-        ("encoders", "pretraining.enabled=false", ["causal, not pretrained", "causal, pretrained"]),
+        ("encoders", "pretraining.enabled=false", ["causal, not trained", "causal, pretrained"]),
         ("drift", "pretraining.enabled=false", ["as configured", "popularity"]),
         ("retrieval", "predictor.contexts=none", ["tf_lift, BM25, contexts: none", "rim, BM25"]),
     ],
@@ -66,7 +66,18 @@ def test_masked_rows_are_asked_without_the_next_item() -> None:
         source.with_settings(variant.settings)
         is_masked = variant.settings.get("pretraining.targets") == "masked"
         assert is_masked == (variant.settings.get("pretraining.next_item") is False)
-        assert is_masked == ("at masked rows" in variant.label or variant.label == "bidirectional, not pretrained")
+        assert is_masked == ("at masked rows" in variant.label or variant.label == "bidirectional, not trained")
+
+
+def test_an_encoder_is_compared_with_one_that_stays_as_drawn_and_one_that_the_predictor_trains() -> None:
+    source = ConfigSource(ROOT / "configs" / "tiny.toml", ("predictor.freeze_embeddings=true",))
+    trained = {}
+    for variant in find_study("encoders", source.load()).variants:
+        config = source.with_settings(variant.settings).load()
+        trained[variant.label] = (config.pretraining.enabled, config.predictor.joint, config.predictor.freeze_embeddings)
+    assert trained["causal, pretrained"] == (True, False, True)
+    assert trained["causal, not trained"] == trained["gru, not trained"] == (False, False, True)
+    assert trained["causal, trained with the predictor alone"] == (False, True, False)
 
 
 def test_mask_ratios_are_of_pretraining() -> None:
