@@ -74,7 +74,11 @@ def test_an_encoder_is_compared_with_one_that_stays_as_drawn_and_one_that_the_pr
     trained = {}
     for variant in find_study("encoders", source.load()).variants:
         config = source.with_settings(variant.settings).load()
-        trained[variant.label] = (config.pretraining.enabled, config.predictor.joint, config.predictor.freeze_embeddings)
+        trained[variant.label] = (
+            config.pretraining.enabled,
+            config.predictor.joint,
+            config.predictor.freeze_embeddings,
+        )
     assert trained["causal, pretrained"] == (True, False, True)
     assert trained["causal, not trained"] == trained["gru, not trained"] == (False, False, True)
     assert trained["causal, trained with the predictor alone"] == (False, True, False)
