@@ -62,7 +62,7 @@ class Study:
 
 def _encoders(config: Config) -> Study:
     own, is_masked = config.encoder.kind, config.pretraining.targets == "masked" and not config.pretraining.next_item
-    is_on = {"pretraining.enabled": True}
+    is_on = {"pretraining.enabled": True, "predictor.joint": False}
     variants = [Variant(f"{own}, {_training_words(config)}")]
     variants += [Variant(f"{own}, pretrained", is_on), Variant(f"{own}, not trained", _UNTRAINED)]
     if config.has_classes:
@@ -76,7 +76,8 @@ def _encoders(config: Config) -> Study:
         if kind == "bidirectional" and not is_masked:
             settings, words = settings | _AT_MASKED_ROWS, f"{words} at masked rows"
         variants += [Variant(words, settings | is_on), Variant(f"{kind}, not trained", settings | _UNTRAINED)]
-    variants.append(Variant(f"{own}, {_JOINTLY}", _TRAINED_JOINTLY))
+    if _training_words(config) != _JOINTLY:
+        variants.append(Variant(f"{own}, {_JOINTLY}", _TRAINED_JOINTLY))
     return Study("Encoders", "Which encoder, and is pretraining worth it? (Table 4)", variants)
 
 

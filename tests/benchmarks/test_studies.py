@@ -84,6 +84,23 @@ def test_an_encoder_is_compared_with_one_that_stays_as_drawn_and_one_that_the_pr
     assert trained["causal, trained with the predictor alone"] == (False, True, False)
 
 
+@pytest.mark.parametrize("is_enabled", [False, True])
+@pytest.mark.parametrize("freezes", [False, True])
+def test_encoders_of_a_joint_configuration_have_names_of_their_own(
+    is_enabled: bool, freezes: bool, without_data: None
+) -> None:
+    overrides = (
+        "predictor.joint=true",
+        f"pretraining.enabled={str(is_enabled).lower()}",
+        f"predictor.freeze_embeddings={str(freezes).lower()}",
+    )
+    source = ConfigSource(ROOT / "configs" / "tiny.toml", overrides)
+    _, rows = studies.plan_study(source, find_study("encoders", source.load()))
+    assert len({row.label for row in rows}) == len(rows)
+    for row in rows[1:]:
+        assert row.source.load().predictor.joint == ("trained with the predictor" in row.label)
+
+
 def test_mask_ratios_are_of_pretraining() -> None:
     config = ConfigSource(ROOT / "configs" / "tiny.toml", ("pretraining.enabled=false",)).load()
     with pytest.raises(ValueError, match=r"needs pretraining\. Received: pretraining\.enabled = false"):
