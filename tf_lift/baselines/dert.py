@@ -13,7 +13,7 @@ from tf_lift.baselines.peer import check_setting
 from tf_lift.baselines.rim import RIM, RIMSettings
 from tf_lift.baselines.row_encoder import RowEncoder, RowEncoderTask
 from tf_lift.config import Config
-from tf_lift.data.dataset import read_examples
+from tf_lift.data.dataset import build_input_options, read_examples
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.dataset_info import SPLITS, DatasetInfo
 from tf_lift.data.examples import build_example_spec
@@ -123,17 +123,20 @@ class DERT(RIM):
         model = RowEncoderTask(self.row_encoder, settings.corruption_rate, settings.temperature)
         model.compile(optimizer=tf.keras.optimizers.Adam(settings.learning_rate))
 
-        def batches(epoch: int) -> tf.data.Dataset:
-            order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(~held_out))
-            return tf.data.Dataset.from_tensor_slices(fields[order]).batch(settings.pretraining_batch_size)
+        def batch(rows: np.ndarray) -> tf.data.Dataset:
+            batches = tf.data.Dataset.from_tensor_slices(rows).batch(settings.pretraining_batch_size)
+            return batches.with_options(build_input_options())
 
-        validation = tf.data.Dataset.from_tensor_slices(fields[held_out]).batch(settings.pretraining_batch_size)
+        def draw(epoch: int) -> tf.data.Dataset:
+            return batch(fields[np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(~held_out))])
+
+        validation = batch(fields[held_out])
 
         def validate() -> dict[str, float]:
             return {"loss": model.evaluate(validation, verbose=0, return_dict=True)["log_loss"]}
 
         schedule = Schedule(settings.pretraining_epochs, settings.patience)
-        train_epochs(f"{self.name} rows", model, batches, validate, schedule, folder, resume_from)
+        train_epochs(f"{self.name} rows", model, draw, validate, schedule, folder, resume_from)
 
     def find_neighbours(self, slates: Iterable[dict[str, tf.Tensor]]) -> tuple[np.ndarray, np.ndarray]:
         """Searches the pool.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_lift.data.dataset import build_input_options
 from tf_lift.data.dataset_files import Dataset
 
 
@@ -33,7 +34,7 @@ class ItemSequences(NamedTuple):
         if shuffle_seed is not None:
             np.random.default_rng(shuffle_seed).shuffle(order)
         rows = tf.data.Dataset.from_tensor_slices((self.items[order], self.mask[order], self.last_before[order]))
-        return rows.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return rows.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(build_input_options())
 
 
 def build_item_sequences(dataset: Dataset, until: int, length: int) -> ItemSequences:

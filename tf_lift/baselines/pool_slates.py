@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tf_lift.data.dataset import build_input_options
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.schema import FIRST_VALUE_ID, UNKNOWN_ID
 
@@ -50,7 +51,8 @@ class PoolSlates:
             "mask": np.ones(labels.shape, bool),
         }
         batch_size = dataset.config.training.batch_size
-        return tf.data.Dataset.from_tensor_slices(slates).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        batches = tf.data.Dataset.from_tensor_slices(slates).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return batches.with_options(build_input_options())
 
     def _draw(self, fields: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """int32 [n, _NUM_DRAWN, M]: the row's fields with those of other items."""

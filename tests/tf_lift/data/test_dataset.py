@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_lift.baselines.item_sequences import build_item_sequences
+from tf_lift.baselines.pool_slates import PoolSlates
 from tf_lift.data.dataset import read_examples, window_batches
 from tf_lift.data.dataset_files import Dataset
 from tf_lift.data.examples import build_example_spec
@@ -48,6 +50,17 @@ def test_a_split_knows_its_number_of_batches(dataset: Dataset) -> None:
         counted = dataclasses.replace(dataset, counts={"train_examples": wrong})
         with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain"):
             list(read_examples(counted, "train", spec, 32, 7000))
+
+
+def test_no_input_is_tuned_while_it_runs(dataset: Dataset) -> None:
+    """An iterator's end may wait for the tuner's sleep, as long as the epoch itself."""
+    spec = build_example_spec(dataset.config, len(dataset.info.statistic_sets))
+    windows = window_batches(np.arange(4), np.full(4, 2), (2, 1), 2, 7, True)
+    slates = PoolSlates(dataset).batches(7)
+    sequences = build_item_sequences(dataset, dataset.info.boundaries.train_from, 3).batches(np.array([True]), 1, None)
+    for batches in (read_examples(dataset, "train", spec, 32, 7000), windows, slates, sequences):
+        for derived in (batches, batches.cache(), batches.map(lambda *parts: parts).prefetch(2)):
+            assert derived.options().autotune.enabled is False
 
 
 def test_missing_examples_are_an_error(dataset: Dataset) -> None:
